@@ -1,0 +1,50 @@
+"""Who may see and change a booking. Web, API and admin ask here."""
+
+from people.access import is_staff
+from people.querysets import user_lab_ids
+
+
+def is_involved(user, booking) -> bool:
+    """Owner, operator, creator, collaborator, or of the booking's lab (the same as querysets.involving)."""
+    if not user.is_authenticated or user.is_service:
+        return False
+    return (
+        user.pk in (booking.owner_id, booking.operator_id, booking.creator_id)
+        or (booking.lab_id is not None and booking.lab_id in user_lab_ids(user))
+        # `.all()` uses a prefetch where the caller made one.
+        or any(person.pk == user.pk for person in booking.collaborators.all())
+    )
+
+
+def can_see_details(user, booking) -> bool:
+    """Otherwise the booking reads "Booked" and nothing else of it leaves the server."""
+    return is_staff(user) or is_involved(user, booking)
+
+
+def can_create(user) -> bool:
+    return bool(user.is_authenticated and user.is_active and not user.is_service)
+
+
+def can_change(user, booking) -> bool:
+    """Staff always; the owner, operator or creator until it starts. Nobody changes a cancelled one."""
+    if booking.is_cancelled:
+        return False
+    if is_staff(user):
+        return user.has_perm("bookings.change_booking")
+    return not booking.has_started and user.pk in (booking.owner_id, booking.operator_id, booking.creator_id)
+
+
+def can_cancel(user, booking) -> bool:
+    return can_change(user, booking)
+
+
+def can_run(user, booking) -> bool:
+    """May create a session now: staff, owner, operator, or a member of the booking's lab."""
+    if not booking.takes_sessions:
+        return False
+    if is_staff(user):
+        return True
+    return not user.is_service and (
+        user.pk in (booking.owner_id, booking.operator_id)
+        or (booking.lab_id is not None and booking.lab_id in user_lab_ids(user))
+    )

@@ -1,0 +1,12 @@
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+class BookingsConfig(AppConfig):
+    name = "bookings"
+    verbose_name = "Bookings"
+
+    def ready(self):
+        from bookings.overlap import OVERLAP
+
+        post_migrate.connect(OVERLAP.ensure, sender=self, dispatch_uid="bookings.overlap")

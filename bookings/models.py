@@ -1,0 +1,161 @@
+"""Who may use a microscope, and when."""
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from bookings.querysets import ApplicationQuerySet, BookingQuerySet
+from microscopes.models import Microscope
+from people.models import Lab
+
+
+class Application(models.Model):
+    """An approved project that gives labs access for a period."""
+
+    class Status(models.TextChoices):
+        DRAFT = "draft", "draft"
+        ACTIVE = "active", "active"
+        CLOSED = "closed", "closed"
+
+    code = models.CharField(
+        max_length=30,
+        validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9_-]*$", "Use letters, digits, - and _.")],
+    )
+    title = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.DRAFT)
+    starts_on = models.DateField(null=True, blank=True)
+    ends_on = models.DateField(null=True, blank=True, help_text="The last day on which it gives access.")
+    labs = models.ManyToManyField(Lab, related_name="applications", blank=True)
+    is_confidential = models.BooleanField("confidential", default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ApplicationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["code"]
+        constraints = [
+            models.UniqueConstraint(
+                Lower("code"),
+                name="application_code_unique_ignoring_case",
+                violation_error_message="Another application has this code.",
+            ),
+            models.CheckConstraint(
+                name="application_ends_after_start",
+                condition=Q(starts_on__isnull=True)
+                | Q(ends_on__isnull=True)
+                | Q(ends_on__gte=F("starts_on")),
+                violation_error_message="The period must end on or after the day it starts.",
+            ),
+        ]
+
+    def __str__(self):
+        return f"{self.code} {self.title}"
+
+
+class Booking(models.Model):
+    """Half-open [start, end). On one microscope no two overlap, slots and cancelled ones apart (overlap.py)."""
+
+    class Kind(models.TextChoices):
+        BOOKING = "booking", "booking"
+        SLOT = "slot", "slot"
+        DOWNTIME = "downtime", "downtime"
+        MAINTENANCE = "maintenance", "maintenance"
+        SPECIAL = "special", "special"
+
+    microscope = models.ForeignKey(Microscope, on_delete=models.PROTECT, related_name="bookings")
+    kind = models.CharField("type", max_length=12, choices=Kind, default=Kind.BOOKING)
+    title = models.CharField(max_length=120, blank=True)
+    description = models.TextField(blank=True)
+    start = models.DateTimeField()
+    end = models.DateTimeField()
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="bookings_owned"
+    )
+    operator = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="bookings_operated",
+        help_text="Who runs the microscope. Empty: the owner.",
+    )
+    creator = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="bookings_created", editable=False
+    )
+    lab = models.ForeignKey(
+        Lab,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="bookings",
+        help_text="Its members see the booking and its sessions.",
+    )
+    application = models.ForeignKey(
+        Application, null=True, blank=True, on_delete=models.PROTECT, related_name="bookings"
+    )
+    collaborators = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, blank=True, related_name="bookings_shared"
+    )
+    cancelled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    cancelled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        editable=False,
+    )
+    cancel_reason = models.CharField(max_length=300, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = BookingQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-start", "-id"]
+        constraints = [
+            models.CheckConstraint(
+                name="booking_ends_after_start",
+                condition=Q(end__gt=F("start")),
+                violation_error_message="The end must be after the start.",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["microscope", "start", "end"], name="booking_microscope_time"),
+            models.Index(fields=["start", "end"], name="booking_time"),
+            models.Index(fields=["end"], name="booking_end"),
+        ]
+
+    def __str__(self):
+        start = timezone.localtime(self.start)
+        what = self.title or self.get_kind_display()
+        return f"{self.microscope} {start:%Y-%m-%d %H:%M}: {what}"
+
+    def clean(self):
+        if self.start and self.end and self.end <= self.start:
+            raise ValidationError({"end": "The end must be after the start."})
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.cancelled_at is not None
+
+    @property
+    def has_started(self) -> bool:
+        return self.start <= timezone.now()
+
+    @property
+    def has_ended(self) -> bool:
+        return self.end <= timezone.now()
+
+    @property
+    def is_running(self) -> bool:
+        return not self.is_cancelled and self.has_started and not self.has_ended
+
+    @property
+    def takes_sessions(self) -> bool:
+        """Images are taken during bookings and special time, not during slots or downtime."""
+        return self.kind in (self.Kind.BOOKING, self.Kind.SPECIAL) and not self.is_cancelled

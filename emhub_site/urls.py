@@ -1,0 +1,25 @@
+"""Every address of the site."""
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from emhub_site.api_urls import urlpatterns as api_urlpatterns
+from emhub_site.health import health
+
+admin.site.site_header = "EMhub administration"
+admin.site.site_title = "EMhub"
+admin.site.index_title = "Records"
+
+urlpatterns = [
+    path("health/", health, name="health"),
+    path("admin/", admin.site.urls),
+    path("api/v1/", include((api_urlpatterns, "api"))),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
+    path("people/", include("people.urls")),
+    path("microscopes/", include("microscopes.urls")),
+    path("bookings/", include("bookings.urls")),
+    path("", include("preprocessing.urls")),
+    path("", include("sessions_app.urls")),
+]

@@ -1,0 +1,3 @@
+"""This app's part of API version 1."""
+
+urlpatterns = []

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class PreprocessingConfig(AppConfig):
+    name = "preprocessing"
+    verbose_name = "Preprocessing"

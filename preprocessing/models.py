@@ -1,0 +1,202 @@
+"""What watchers and pipelines report. Written by `preprocessing.ingest` only."""
+
+from django.conf import settings
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from preprocessing.querysets import OfRunQuerySet, OfSessionQuerySet
+from sessions_app.models import Session
+
+
+class Exposure(models.Model):
+    """One movie of a session, whoever named it: unique by the identity derived from its name (identity.py)."""
+
+    class Verdict(models.TextChoices):
+        ACCEPTED = "accepted", "accepted"
+        REJECTED = "rejected", "rejected"
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="exposures")
+    identity = models.CharField(max_length=255)
+    name = models.CharField(max_length=500, help_text="The movie's name as first posted.")
+    acquired_at = models.DateTimeField(null=True, blank=True)
+    grid_square = models.CharField(max_length=60, blank=True)
+    foil_hole = models.CharField(max_length=60, blank=True)
+    stage_x = models.FloatField("stage x (µm)", null=True, blank=True)
+    stage_y = models.FloatField("stage y (µm)", null=True, blank=True)
+    beam_shift_x = models.FloatField(null=True, blank=True)
+    beam_shift_y = models.FloatField(null=True, blank=True)
+    # People's verdict; no pipeline touches it.
+    verdict = models.CharField(max_length=10, choices=Verdict, blank=True)
+    verdict_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    verdict_at = models.DateTimeField(null=True, blank=True)
+    verdict_reason = models.CharField(max_length=300, blank=True)
+    revision = models.PositiveBigIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = OfSessionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["session", "identity"], name="exposure_once_per_session")
+        ]
+        indexes = [models.Index(fields=["session", "revision"], name="exposure_revision")]
+
+    def __str__(self):
+        return self.name
+
+
+class ProcessingRun(models.Model):
+    """One pipeline, or one branch of it, on one session."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "queued"
+        RUNNING = "running", "running"
+        FINISHED = "finished", "finished"
+        FAILED = "failed", "failed"
+        STOPPED = "stopped", "stopped"
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="runs")
+    key = models.CharField(max_length=200, help_text="The run's own identity for its pipeline.")
+    software = models.CharField(max_length=60)
+    version = models.CharField(max_length=60, blank=True)
+    host = models.CharField(max_length=200, blank=True)
+    label = models.CharField(max_length=120, blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
+    started_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(default=timezone.now)
+    parameters = models.JSONField(default=dict, blank=True)
+    pixel_size = models.FloatField("micrograph pixel size (Å)", null=True, blank=True)
+    width = models.PositiveIntegerField("micrograph width (pixels)", null=True, blank=True)
+    height = models.PositiveIntegerField("micrograph height (pixels)", null=True, blank=True)
+    particle_diameter = models.FloatField("particle diameter (Å)", null=True, blank=True)
+    # Kept by ingestion under this row's lock, always equal to a recount of the rows.
+    micrographs = models.PositiveIntegerField(default=0, editable=False)
+    motion_corrected = models.PositiveIntegerField(default=0, editable=False)
+    ctf_estimated = models.PositiveIntegerField(default=0, editable=False)
+    picked = models.PositiveIntegerField(default=0, editable=False)
+    particles = models.PositiveBigIntegerField(default=0, editable=False)
+    classes = models.PositiveIntegerField(default=0, editable=False)
+    histograms = models.JSONField(default=dict, editable=False, help_text="Per field: counts by fixed edges.")
+    revision = models.PositiveBigIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = OfSessionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["session", "key"], name="run_key_once_per_session")]
+
+    def __str__(self):
+        return self.label or f"{self.software} {self.key}"
+
+
+class Micrograph(models.Model):
+    """One run's measurements of an exposure. Every measured field may be unknown (null). Keep signals off it."""
+
+    run = models.ForeignKey(ProcessingRun, on_delete=models.CASCADE, related_name="micrograph_rows")
+    exposure = models.ForeignKey(Exposure, on_delete=models.CASCADE, related_name="micrographs")
+    name = models.CharField(max_length=500, help_text="As this run's pipeline names it.")
+    motion_total = models.FloatField("total motion (Å)", null=True)
+    motion_early = models.FloatField("early motion (Å)", null=True)
+    motion_late = models.FloatField("late motion (Å)", null=True)
+    defocus_u = models.FloatField("defocus U (Å)", null=True, help_text="Underfocus is positive.")
+    defocus_v = models.FloatField("defocus V (Å)", null=True, help_text="Underfocus is positive.")
+    defocus_angle = models.FloatField("defocus angle (°)", null=True)
+    phase_shift = models.FloatField("phase shift (°)", null=True)
+    ctf_resolution = models.FloatField("CTF resolution (Å)", null=True)
+    ctf_score = models.FloatField("CTF score", null=True)
+    ice_thickness = models.FloatField("ice thickness (relative)", null=True)
+    particles = models.PositiveIntegerField("particles", null=True)
+    rejected = models.BooleanField("rejected by the pipeline", null=True)
+    micrograph_image = models.CharField(
+        max_length=200, blank=True, help_text="Name in the session's image folder."
+    )
+    psd_image = models.CharField(max_length=200, blank=True, help_text="Name in the session's image folder.")
+    revision = models.PositiveBigIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = OfRunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["run", "exposure"], name="micrograph_once_per_run")]
+        indexes = [models.Index(fields=["run", "revision"], name="micrograph_revision")]
+
+    def __str__(self):
+        return self.name
+
+
+class Coordinates(models.Model):
+    """A micrograph's picks in micrograph pixels: `points` is little-endian float32, shape (n, 2), x then y."""
+
+    micrograph = models.OneToOneField(
+        Micrograph, on_delete=models.CASCADE, primary_key=True, related_name="coordinates_row"
+    )
+    points = models.BinaryField()
+
+    class Meta:
+        verbose_name_plural = "coordinates"
+
+    def __str__(self):
+        return f"{len(self.points) // 8} picks of micrograph {self.micrograph_id}"
+
+
+class ClassAverage(models.Model):
+    """A 2D class of a run."""
+
+    run = models.ForeignKey(ProcessingRun, on_delete=models.CASCADE, related_name="class_averages")
+    job = models.CharField(max_length=120)
+    iteration = models.PositiveIntegerField(default=0)
+    number = models.PositiveIntegerField(validators=[MinValueValidator(1)])
+    particles = models.PositiveIntegerField(default=0)
+    resolution = models.FloatField("estimated resolution (Å)", null=True, blank=True)
+    image = models.CharField(max_length=200, blank=True, help_text="Name in the session's image folder.")
+    revision = models.PositiveBigIntegerField(default=0)
+
+    objects = OfRunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["job", "-iteration", "-particles", "number"]
+        verbose_name = "2D class"
+        verbose_name_plural = "2D classes"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "job", "iteration", "number"], name="class_once_per_iteration"
+            ),
+            models.CheckConstraint(
+                name="class_resolution_positive", condition=Q(resolution__isnull=True) | Q(resolution__gt=0)
+            ),
+        ]
+
+    def __str__(self):
+        return f"{self.job} it{self.iteration:03d} class {self.number}"
+
+
+class RunEvent(models.Model):
+    """A message of the pipeline's own: what it did, or what went wrong."""
+
+    class Level(models.TextChoices):
+        INFO = "info", "info"
+        WARNING = "warning", "warning"
+        ERROR = "error", "error"
+
+    run = models.ForeignKey(ProcessingRun, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField(default=timezone.now)
+    level = models.CharField(max_length=8, choices=Level, default=Level.INFO)
+    text = models.CharField(max_length=2000)
+    revision = models.PositiveBigIntegerField(default=0)
+
+    objects = OfRunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["run", "-id"], name="event_newest")]
+
+    def __str__(self):
+        return f"{self.level}: {self.text[:80]}"

@@ -1,0 +1,22 @@
+"""Who sees what pipelines reported: whoever sees the session."""
+
+from django.db import models
+
+
+class OfSessionQuerySet(models.QuerySet):
+    """Rows that belong to a session by way of `session_path`."""
+
+    session_path = "session"
+
+    def visible_to(self, user):
+        from sessions_app.models import Session
+
+        visible = Session.objects.visible_to(user)
+        # Staff and all-microscope tokens see everything: no condition at all keeps their queries plain.
+        if not visible.query.where:
+            return self
+        return self.filter(**{f"{self.session_path}__in": visible.order_by().values("pk")})
+
+
+class OfRunQuerySet(OfSessionQuerySet):
+    session_path = "run__session"

@@ -1,0 +1,33 @@
+"""Who may see and change a session. Web, API and admin ask here; who sees it at all: `visible_to`."""
+
+from bookings.access import can_run
+from people.access import is_pipeline, is_staff
+
+
+def can_create(user, booking) -> bool:
+    """Who may run the booking; when that is possible is sessions_app.services' rule."""
+    return can_run(user, booking)
+
+
+def can_change(user, session) -> bool:
+    """Correct acquisition, sample, notes, operator: staff, and those who may run its booking while it runs."""
+    if is_staff(user):
+        return user.has_perm("sessions_app.change_session")
+    return session.is_running and can_run(user, session.booking)
+
+
+def can_finish(user, session) -> bool:
+    return session.is_running and can_change(user, session)
+
+
+def can_extend_retention(user, session) -> bool:
+    return is_staff(user) and user.has_perm("sessions_app.change_session")
+
+
+def can_delete(user, session=None) -> bool:
+    return is_staff(user) and user.has_perm("sessions_app.delete_session")
+
+
+def can_report(user, session) -> bool:
+    """Write what pipelines write: acquisition, status, data counters, exposures and runs."""
+    return is_pipeline(user) or (is_staff(user) and user.has_perm("sessions_app.change_session"))

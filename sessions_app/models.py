@@ -1,0 +1,241 @@
+"""One data acquisition, the sample it looked at, and the summary that stays."""
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from bookings.models import Booking
+from microscopes.models import Camera, DataServer, Microscope
+from people.models import Lab
+from sessions_app.querysets import SampleQuerySet, SessionQuerySet
+
+
+class Sample(models.Model):
+    """What is looked at; its name is unique in its lab, and its lab sees it."""
+
+    lab = models.ForeignKey(Lab, on_delete=models.PROTECT, related_name="samples")
+    name = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+", editable=False
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SampleQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                "lab",
+                Lower("name"),
+                name="sample_name_unique_in_lab",
+                violation_error_message="The lab has a sample of this name.",
+            )
+        ]
+
+    def __str__(self):
+        return self.name
+
+
+class SessionName(models.Model):
+    """Every name a session ever had, in lower case. Written by a database trigger (naming.py), never removed."""
+
+    key = models.CharField(max_length=80, primary_key=True)
+
+    class Meta:
+        verbose_name = "given session name"
+
+    def __str__(self):
+        return self.key
+
+
+def _positive(verbose_name: str, *, maximum: float, help_text: str = "") -> models.FloatField:
+    """An optional acquisition value above 0."""
+    return models.FloatField(
+        verbose_name,
+        null=True,
+        blank=True,
+        help_text=help_text,
+        validators=[MinValueValidator(0), MaxValueValidator(maximum)],
+    )
+
+
+class Session(models.Model):
+    """One data acquisition during a booking."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "pending"
+        ACTIVE = "active", "active"
+        FINISHED = "finished", "finished"
+        FAILED = "failed", "failed"
+        ARCHIVED = "archived", "archived"
+
+    booking = models.ForeignKey(Booking, on_delete=models.PROTECT, related_name="sessions")
+    # The booking's microscope and lab, written once at creation: lists filter and sort by them at any size, and
+    # correcting a booking later never changes to whom the images belong.
+    microscope = models.ForeignKey(
+        Microscope, on_delete=models.PROTECT, related_name="sessions", editable=False
+    )
+    lab = models.ForeignKey(Lab, null=True, on_delete=models.PROTECT, related_name="sessions", editable=False)
+    name = models.CharField(
+        max_length=80,
+        editable=False,
+        validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9_-]*$", "Use letters, digits, - and _.")],
+    )
+    creator = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sessions_created", editable=False
+    )
+    operator = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="sessions_operated",
+    )
+    camera = models.ForeignKey(
+        Camera, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions"
+    )
+    sample = models.ForeignKey(
+        Sample, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions"
+    )
+    notes = models.TextField(blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.ACTIVE)
+    start = models.DateTimeField(default=timezone.now)
+    end = models.DateTimeField(null=True, blank=True)
+
+    # Acquisition
+    voltage_kv = _positive("voltage (kV)", maximum=2000)
+    cs_mm = _positive("spherical aberration (mm)", maximum=100)
+    magnification = models.PositiveIntegerField("nominal magnification", null=True, blank=True)
+    pixel_size = _positive("pixel size (Å)", maximum=1000, help_text="Of the movies as recorded.")
+    dose_per_frame = _positive("dose per frame (e⁻/Å²)", maximum=1000)
+    total_dose = _positive("total dose (e⁻/Å²)", maximum=10000)
+    frames = models.PositiveIntegerField("frames per movie", null=True, blank=True)
+    exposure_time = _positive("exposure time (s)", maximum=10000)
+    energy_slit = _positive("energy filter slit (eV)", maximum=1000)
+    spot_size = models.PositiveSmallIntegerField("spot size", null=True, blank=True)
+
+    # Data, written by the acquisition watcher only
+    data_server = models.ForeignKey(
+        DataServer, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions"
+    )
+    data_path = models.CharField(max_length=500, blank=True)
+    data_files = models.PositiveBigIntegerField("files", null=True, blank=True)
+    data_movies = models.PositiveBigIntegerField("movies", null=True, blank=True)
+    data_bytes = models.PositiveBigIntegerField("size (bytes)", null=True, blank=True)
+    last_file_at = models.DateTimeField(null=True, blank=True)
+
+    # Retention (retention.py)
+    delete_on = models.DateField(
+        null=True, blank=True, help_text="The facility's local date on which the images are deleted."
+    )
+    reminded_at = models.DateTimeField(null=True, blank=True, editable=False)
+    data_deleted_at = models.DateTimeField(null=True, blank=True)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SessionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-start", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                Lower("name"),
+                name="session_name_unique_ignoring_case",
+                violation_error_message="This session name is taken.",
+            ),
+            models.CheckConstraint(
+                name="session_ends_after_start",
+                condition=Q(end__isnull=True) | Q(end__gte=F("start")),
+                violation_error_message="The end must not be before the start.",
+            ),
+            models.CheckConstraint(
+                name="session_finished_has_end",
+                condition=~Q(status__in=["finished", "archived"]) | Q(end__isnull=False),
+                violation_error_message="A finished session needs its end.",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-start", "-id"], name="session_start"),
+            models.Index(fields=["lab", "-start", "-id"], name="session_lab_start"),
+            models.Index(fields=["microscope", "-start", "-id"], name="session_microscope_start"),
+            models.Index(fields=["status", "-start", "-id"], name="session_status_start"),
+            models.Index(fields=["delete_on"], name="session_delete_on"),
+        ]
+
+    def __str__(self):
+        return self.name
+
+    def save(self, *args, **kwargs):
+        # Copied here, in the one place all ways of creating share, and never again.
+        if self._state.adding:
+            self.microscope = self.booking.microscope
+            self.lab = self.booking.lab
+        adding = self._state.adding
+        super().save(*args, **kwargs)
+        if adding:
+            SessionSummary.objects.create(session=self)
+
+    def clean(self):
+        if self.start and self.end and self.end < self.start:
+            raise ValidationError({"end": "The end must not be before the start."})
+
+    @property
+    def owner(self):
+        return self.booking.owner
+
+    @property
+    def is_running(self) -> bool:
+        return self.status in (self.Status.PENDING, self.Status.ACTIVE)
+
+
+class SessionSummary(models.Model):
+    """What lists, dashboard, badges and statistics show of processing: one row per session from its creation.
+
+    Counts are those of the leading run (the one with most micrographs, then the newest), because runs of one
+    session look at the same exposures and a sum would count them twice. Written by ingestion in its own
+    transaction; it stays when the rows go.
+    """
+
+    class Processing(models.TextChoices):
+        NONE = "none", "no pipeline yet"
+        QUEUED = "queued", "queued"
+        RUNNING = "running", "running"
+        FINISHED = "finished", "finished"
+        FAILED = "failed", "failed"
+        STOPPED = "stopped", "stopped"
+
+    session = models.OneToOneField(
+        Session, on_delete=models.CASCADE, primary_key=True, related_name="summary"
+    )
+    processing = models.CharField(max_length=10, choices=Processing, default=Processing.NONE)
+    runs = models.PositiveIntegerField(default=0)
+    exposures = models.PositiveIntegerField(default=0, help_text="Movies known by any run or watcher.")
+    micrographs = models.PositiveIntegerField(default=0)
+    motion_corrected = models.PositiveIntegerField(default=0)
+    ctf_estimated = models.PositiveIntegerField(default=0)
+    picked = models.PositiveIntegerField(default=0)
+    particles = models.PositiveBigIntegerField(default=0)
+    classes = models.PositiveIntegerField(default=0)
+    leading_run = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Id of the run the counts are of."
+    )
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    exposure_revision = models.PositiveBigIntegerField(
+        default=0, help_text="Revision of the session's exposures; each change of one takes the next number."
+    )
+    statistics = models.JSONField(
+        default=dict, help_text="Per run: percentiles by field, with the revision they were computed at."
+    )
+    frozen_at = models.DateTimeField(null=True, blank=True, help_text="Set when the session is archived.")
+
+    class Meta:
+        verbose_name_plural = "session summaries"
+
+    def __str__(self):
+        return f"Summary of {self.session_id}"
