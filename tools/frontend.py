@@ -78,7 +78,16 @@ def private_npm():
     need_space(ROOT, 500, "Installing node")
     venv.create(home, clear=True, with_pip=True, symlinks=True)
     run(
-        [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", pins],
+        [
+            home / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            pins,
+        ],
         what="Installing node and npm",
         source="the Python package registry",
     )

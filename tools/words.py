@@ -53,7 +53,7 @@ def reason(output, what, source):
     if NETWORK.search(output):
         return (
             f"{what} could not reach {source}. Check the network (behind a proxy set HTTPS_PROXY) and "
-            "run make again: it goes on from where it stopped."
+            "run make again: it goes on where it stopped."
         )
     if DENIED.search(output):
         return f"{what} may not write to {ROOT}. Give yourself the right to write there, or clone elsewhere."
@@ -70,8 +70,13 @@ def run(command, *, what, source, **options):
     """Run a quiet command; when it fails show its last lines and stop with the reason."""
     tail = deque(maxlen=25)
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        errors="replace", **options
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        **options,
     ) as process:
         tail.extend(process.stdout)
     if process.returncode:
