@@ -12,9 +12,10 @@ from emhub_site import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
+env.read_file()
 
 # -- Where things are --------------------------------------------------------------------------------------
-DATA_DIR = Path(env.text("EMHUB_DATA_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
+DATA_DIR = env.folder("EMHUB_DATA_DIR", BASE_DIR / "var")
 MEDIA_ROOT = DATA_DIR / "media"
 MEDIA_URL = "media/"  # Never served as such: images go through the sessions' own gate.
 STATIC_URL = "static/"
@@ -176,7 +177,7 @@ FORMAT_MODULE_PATH = ["emhub_site.formats"]
 FACILITY_NAME = env.text("FACILITY_NAME", "Cryo-EM facility")
 LOGO_TEXT = env.text("LOGO_TEXT", "EMhub")
 # Fields: {microscope} the microscope's code, {date} the start's local date, {n} the first free number.
-SESSION_NAME_PATTERN = env.text("SESSION_NAME_PATTERN", "{microscope}-{date:%Y%m%d}-{n:02d}")
+SESSION_NAME_PATTERN = env.name_pattern("SESSION_NAME_PATTERN", "{microscope}-{date:%Y%m%d}-{n:02d}")
 RETENTION_DAYS = env.integer("RETENTION_DAYS", 60, minimum=1, maximum=36500)
 
 # -- Limits ------------------------------------------------------------------------------------------------
@@ -190,7 +191,12 @@ FILE_UPLOAD_PERMISSIONS = 0o640
 # -- E-mail ------------------------------------------------------------------------------------------------
 EMAIL_URL = env.text("EMAIL_URL")
 if EMAIL_URL:
-    vars().update(environ.Env.email_url_config(EMAIL_URL))
+    try:
+        vars().update(environ.Env.email_url_config(EMAIL_URL))
+    except (ValueError, KeyError, ImproperlyConfigured) as error:
+        raise ImproperlyConfigured(
+            f"EMAIL_URL cannot be read ({error}). It looks like smtp+tls://user:password@host:587."
+        ) from error
 else:
     EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 EMAIL_TIMEOUT = env.integer("EMAIL_TIMEOUT", 10, minimum=1)
@@ -230,11 +236,12 @@ SPECTACULAR_SETTINGS = {
 }
 
 # -- Logs --------------------------------------------------------------------------------------------------
+LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", "INFO", LOG_LEVELS)},
     "loggers": {"django.server": {"level": "INFO"}},
 }
