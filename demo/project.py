@@ -614,7 +614,8 @@ class Project:
                 },
                 f"`which relion_run_motioncorr` --i {movies} --o MotionCorr/job002/ --use_own --float16 "
                 f"--bin_factor {instrument.binning} --bfactor 150 "
-                f"--dose_per_frame {instrument.dose_per_frame} --patch_x 1 --patch_y 1 --dose_weighting --grouping_for_ps 4 --only_do_unfinished",
+                f"--dose_per_frame {instrument.dose_per_frame} --patch_x 1 --patch_y 1 "
+                "--dose_weighting --grouping_for_ps 4 --only_do_unfinished",
             ),
             Job(
                 "CtfFind/job003/",
