@@ -1,0 +1,372 @@
+"""A small client for EMhub's REST API, version 1: one method per call a pipeline makes.
+
+    client = Client("https://emhub.example.org", token)
+    run = client.create_run("2026-11-23-krios-01", key="my pipeline", software="MyPipeline")
+    client.post_micrographs(run["id"], [{"name": "Movies/a.tiff", "defocus_u": 12000.0}])
+
+Every call waits for an answer and tries again, later and later, when the site cannot be reached, is too busy
+or fails; that is safe, because what is sent twice is kept once. What the site refuses is raised, with the
+items it names.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import logging
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Callable
+from urllib.parse import quote
+
+import requests
+
+log = logging.getLogger(__name__)
+
+#: The most items one call may carry.
+MAX_BATCH = 1000
+
+
+class EMhubError(Exception):
+    """Something between here and the site went wrong; the message is a sentence."""
+
+
+class Unreachable(EMhubError):
+    """No answer, or none but failures, after every attempt."""
+
+
+class Stopped(EMhubError):
+    """The caller asked to stop while a call was waiting."""
+
+
+@dataclass
+class ItemError:
+    """One item of a refused batch: its place in the batch, its name and what is wrong with each field."""
+
+    index: int | None
+    name: str
+    errors: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.name or f'item {self.index}'}: {in_words(self.errors)}"
+
+
+class AnswerError(EMhubError):
+    """The site answered that it will not do it: ``status``, its answer's ``detail`` and refused ``items``."""
+
+    def __init__(self, status: int, detail: str, items: list[ItemError] | None = None):
+        super().__init__(detail)
+        self.status, self.detail, self.items = status, detail, items or []
+
+
+class NotAuthorised(AnswerError):
+    """401 or 403: the token is not known, has expired, or may not do this."""
+
+
+class NotFound(AnswerError):
+    """404: it is not there, or not for this token to see."""
+
+
+class Conflict(AnswerError):
+    """409 or 410: it does not fit what is there (an archived session, two names of one movie)."""
+
+
+class Refused(AnswerError):
+    """Any other 4xx: the request, or items of it, is not right."""
+
+
+class Client:
+    """Talks to one site with one token.
+
+    ``attempts`` is how often a call is tried before Unreachable is raised; None tries for ever. ``wait`` is
+    called with the seconds to wait before the next attempt and may raise Stopped. ``on_trouble`` is told, in
+    a sentence, each time a call has to be tried again, and with None once an answer came.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        attempts: int | None = 6,
+        timeout: tuple[float, float] = (10.0, 120.0),
+        wait: Callable[[float], None] = time.sleep,
+        on_trouble: Callable[[str | None], None] | None = None,
+        first_wait: float = 1.0,
+        longest_wait: float = 60.0,
+        user_agent: str = "emhub-agent",
+    ):
+        url = url.strip().rstrip("/")
+        if "://" not in url:
+            url = f"https://{url}"
+        self.site = url[: -len("/api/v1")] if url.endswith("/api/v1") else url
+        self.attempts, self.timeout = attempts, timeout
+        self.wait, self.on_trouble = wait, on_trouble
+        self.first_wait, self.longest_wait = first_wait, longest_wait
+        self._http = requests.Session()
+        self._http.headers.update(
+            {"Authorization": f"Token {token}", "Accept": "application/json", "User-Agent": user_agent}
+        )
+
+    # the calls
+
+    def get_session(self, name: str) -> dict[str, Any]:
+        return self.request("GET", f"/sessions/{_quoted(name)}/")
+
+    def create_run(self, session: str, **fields: Any) -> dict[str, Any]:
+        """Return the run with this ``key``, made if the session has none; ``software`` is needed too."""
+        return self.request("POST", f"/sessions/{_quoted(session)}/runs/", body=fields)
+
+    def update_run(self, run: int, **fields: Any) -> dict[str, Any]:
+        """Change a run's fields; with none, only say that the pipeline is alive."""
+        return self.request("PATCH", f"/runs/{run}/", body=fields)
+
+    def post_micrographs(self, run: int, micrographs: list[dict[str, Any]]) -> dict[str, int]:
+        """Post 1 to 1,000 micrographs; return the counts created, updated and unchanged."""
+        return self.request("POST", f"/runs/{run}/micrographs/", body={"micrographs": micrographs})
+
+    def micrographs(self, run: int, after: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield the run's micrographs that changed after this revision, oldest change first."""
+        while True:
+            answer = self.request("GET", f"/runs/{run}/micrographs/", params={"after": after})
+            yield from answer["micrographs"]
+            if not answer.get("more") or answer["revision"] == after:
+                return
+            after = answer["revision"]
+
+    def post_classes(
+        self, run: int, job: str, iteration: int, classes: list[dict[str, Any]]
+    ) -> dict[str, int]:
+        body = {"job": job, "iteration": iteration, "classes": classes}
+        return self.request("POST", f"/runs/{run}/classes/", body=body)
+
+    def classes(self, run: int) -> Iterator[dict[str, Any]]:
+        return self.listed(f"/runs/{run}/classes/")
+
+    def post_event(self, run: int, level: str, text: str, at: str | None = None) -> dict[str, Any]:
+        """Post a message of the pipeline; ``at`` is a time with offset (ISO 8601).
+
+        Unlike the other calls this one is not safe to send twice, so before it is sent again the site is
+        asked whether the first attempt arrived after all.
+        """
+        body = {"level": level, "text": text}
+        if at is not None:
+            body["at"] = at
+
+        def arrived() -> dict[str, Any] | None:
+            for event in self.events(run):
+                if (event.get("level"), event.get("text")) == (level, text) and (
+                    at is None or same_time(event.get("at"), at)
+                ):
+                    return event
+            return None
+
+        return self.request("POST", f"/runs/{run}/events/", body=body, arrived=arrived)
+
+    def events(self, run: int) -> Iterator[dict[str, Any]]:
+        return self.listed(f"/runs/{run}/events/")
+
+    def post_image(
+        self, run: int, kind: str, data: bytes, media_type: str = "image/webp", **of: Any
+    ) -> dict[str, Any]:
+        """Post one picture; ``of`` is ``micrograph=`` or ``job=``, ``iteration=`` and ``number=``."""
+        fields = {"kind": kind, **{name: str(value) for name, value in of.items() if value is not None}}
+        file = (f"{kind}.{media_type.rsplit('/', 1)[-1]}", data, media_type)
+        return self.request("POST", f"/runs/{run}/images/", form=fields, files={"file": file})
+
+    def listed(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a paginated list, page by page."""
+        params: dict[str, Any] | None = {"page_size": 500}
+        page = 1
+        while True:
+            answer = self.request("GET", path, params=params)
+            if isinstance(answer, list):
+                yield from answer
+                return
+            rows = answer.get("results")
+            if rows is None:  # a list under the name of what it lists
+                rows = next((value for value in answer.values() if isinstance(value, list)), [])
+            yield from rows
+            if not answer.get("next"):
+                return
+            page += 1
+            params = {"page_size": 500, "page": page}
+
+    # how a call is made
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: dict[str, Any] | None = None,
+        params: dict[str, Any] | None = None,
+        form: dict[str, str] | None = None,
+        files: dict[str, Any] | None = None,
+        arrived: Callable[[], Any] | None = None,
+    ) -> Any:
+        """Make one call under ``/api/v1`` and return the decoded answer (None where it is empty).
+
+        Raises NotAuthorised, NotFound, Conflict or Refused as the site answers, Unreachable after the last
+        attempt, and whatever ``wait`` raises. ``arrived`` is asked before each further attempt; what it
+        returns, if not None, is taken as the answer to the one before.
+        """
+        headers = {}
+        data: Any = form
+        if body is not None:
+            # Not a number and infinity are refused here rather than sent as something that is not JSON.
+            data = json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+            headers["Content-Type"] = "application/json"
+        attempt = 0
+        while True:
+            attempt += 1
+            asked_to_wait = None
+            try:
+                answer = self._http.request(
+                    method,
+                    f"{self.site}/api/v1{path}",
+                    data=data,
+                    params=params,
+                    files=files,
+                    headers=headers,
+                    timeout=self.timeout,
+                    allow_redirects=False,
+                )
+            except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+                raise EMhubError(f"{self.site} is not an address: {error}.") from error
+            except requests.exceptions.SSLError as error:
+                raise EMhubError(f"The certificate of {self.site} is not trusted here: {error}.") from error
+            except requests.RequestException as error:
+                trouble = f"{self.site} cannot be reached ({_reason(error)})"
+            else:
+                if answer.status_code < 300:
+                    if self.on_trouble:
+                        self.on_trouble(None)
+                    return self._decoded(answer)
+                if answer.status_code < 500 and answer.status_code not in (408, 425, 429):
+                    raise self._error(answer)
+                trouble = f"{self.site} answered {answer.status_code} {answer.reason}"
+                asked_to_wait = _retry_after(answer.headers.get("Retry-After"))
+            if self.attempts is not None and attempt >= self.attempts:
+                raise Unreachable(f"{trouble}, {attempt} times in a row.")
+            pause = min(self.longest_wait, self.first_wait * 2 ** min(attempt - 1, 16))
+            pause *= random.uniform(0.5, 1.0)  # so that many agents do not come back at once
+            if asked_to_wait is not None:
+                pause = max(pause, min(asked_to_wait, 3600.0))
+            if self.on_trouble:
+                self.on_trouble(f"{trouble}; trying again in {pause:.0f} s")
+            self.wait(pause)
+            if arrived is not None:
+                found = arrived()
+                if found is not None:
+                    return found
+
+    def _decoded(self, answer: requests.Response) -> Any:
+        if not answer.content:
+            return None
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise EMhubError(
+                f"{self.site} answered something that is not JSON; is it the address of an EMhub site?"
+            ) from error
+
+    def _error(self, answer: requests.Response) -> EMhubError:
+        status = answer.status_code
+        if status < 400:
+            return EMhubError(
+                f"{self.site} sends on to {answer.headers.get('Location', 'another place')}; "
+                "give the address it names."
+            )
+        try:
+            body = answer.json()
+        except ValueError:
+            body = None
+        items = []
+        if isinstance(body, dict) and isinstance(body.get("errors"), list):
+            for item in body["errors"]:
+                if isinstance(item, dict):
+                    errors = item.get("errors")
+                    if not isinstance(errors, dict):
+                        errors = {"": [str(errors)]}
+                    items.append(ItemError(item.get("index"), str(item.get("name") or ""), errors))
+        detail = in_words(body) if body and not items else ""
+        if items:
+            detail = "; ".join(str(item) for item in items[:3])
+        if not detail:
+            detail = f"{self.site} answered {status} {answer.reason}."
+        if status in (401, 403):
+            return NotAuthorised(status, detail, items)
+        if status == 404:
+            return NotFound(status, detail, items)
+        if status in (409, 410):
+            return Conflict(status, detail, items)
+        return Refused(status, detail, items)
+
+
+def in_words(errors: Any) -> str:
+    """Return an error answer as one line: ``{"field": ["why"]}`` -> ``field: why``."""
+    if isinstance(errors, dict):
+        parts = []
+        for name, value in errors.items():
+            words = in_words(value)
+            parts.append(words if name in ("", "detail", "non_field_errors") else f"{name}: {words}")
+        return "; ".join(parts)
+    if isinstance(errors, (list, tuple)):
+        return " ".join(in_words(value) for value in errors)
+    return str(errors)
+
+
+def same_time(one: Any, other: Any) -> bool:
+    """Whether two ISO 8601 times with offset are the same moment."""
+    first, second = moment(one), moment(other)
+    return first is not None and first == second
+
+
+def moment(text: Any) -> float | None:
+    """Return an ISO 8601 time with offset as seconds since 1970, or None where it is not one."""
+    try:
+        # Python before 3.11 does not know Z.
+        found = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return found.timestamp() if found.tzinfo else None
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _reason(error: requests.RequestException) -> str:
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.ReadTimeout):
+        return "it took too long to answer"
+    text = str(error)
+    for sign, words in (
+        ("Name or service not known", "its name is not known"),
+        ("Temporary failure in name resolution", "its name is not known"),
+        ("Connection refused", "connection refused"),
+        ("RemoteDisconnected", "it closed the connection"),
+        ("Connection aborted", "it closed the connection"),
+    ):
+        if sign in text:
+            return words
+    return type(error).__name__
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Return the seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3)."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

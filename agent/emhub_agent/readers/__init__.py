@@ -1,0 +1,11 @@
+"""Readers of other programs' files. A new one is a module here and a line below."""
+
+from __future__ import annotations
+
+from .base import Reader
+from .relion import RelionReader
+
+#: The command line's word for each program, and its reader.
+READERS: dict[str, type[Reader]] = {
+    "relion": RelionReader,
+}

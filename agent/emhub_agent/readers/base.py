@@ -1,0 +1,112 @@
+"""What every reader gives: the state of a program's runs, as news since the last look.
+
+A reader knows one program's files and nothing of the site; what it finds is described in the words of the
+site's REST contract. It never writes into what it reads. To add a program, write a module with a ``Reader``
+subclass here and name it in ``READERS``.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class ReaderError(Exception):
+    """The place given is not what the reader reads; the message is a sentence for who started it."""
+
+
+class Deferred(ABC):
+    """Values that are read from their file only when they are sent, so that thousands need no memory.
+
+    Two of them are equal when they stand for the same state of the same file.
+    """
+
+    @abstractmethod
+    def load(self) -> dict[str, Any]:
+        """Return the fields. Raises OSError or ValueError where the file cannot be read."""
+
+
+@dataclass
+class Picture:
+    """An image to be made: of a micrograph, its power spectrum, or one class average of a stack."""
+
+    kind: str  # micrograph, psd or class_average
+    path: str
+    micrograph: str | None = None
+    job: str | None = None
+    iteration: int | None = None
+    number: int | None = None  # counted from 1; also the section in the stack
+
+    @property
+    def identity(self) -> tuple:
+        """What the site knows the picture by."""
+        if self.kind == "class_average":
+            return (self.kind, self.job, self.iteration, self.number)
+        return (self.kind, self.micrograph)
+
+
+@dataclass
+class ClassSet:
+    """The 2D classes of one iteration: rows with number, particles and resolution (Å, None where unknown)."""
+
+    job: str
+    iteration: int
+    classes: list[dict[str, Any]]
+
+
+@dataclass
+class Event:
+    """A message of the pipeline for the people who watch."""
+
+    level: str  # info, warning or error
+    text: str
+    at: str | None = None  # ISO 8601 with offset
+
+
+@dataclass
+class RunNews:
+    """What is new in one run since the last look; on the first look everything.
+
+    ``micrographs`` maps the movie's name, as the program knows it, to the fields that are new or changed
+    (None clears one); values may be ``Deferred``. ``info`` holds the run's own fields and is always complete.
+    """
+
+    key: str
+    info: dict[str, Any]
+    status: str
+    micrographs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    classes: list[ClassSet] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+class Reader(ABC):
+    """Follows one project on disk."""
+
+    #: The program's name as people write it.
+    software = ""
+
+    @abstractmethod
+    def look(self) -> list[RunNews]:
+        """Return every run with what is new in it. Cheap when no file has changed.
+
+        A file that cannot be read is left for the next look, with a warning in the log.
+        """
+
+    @abstractmethod
+    def forget(self, key: str) -> None:
+        """Tell everything about this run again at the next look (the site has lost it)."""
+
+
+Signature = tuple[int, int]
+
+
+def signature(path: str) -> Signature | None:
+    """Return what changes when a file does (time of change in ns, bytes), or None without the file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,372 @@
+"""Bringing what a reader finds to the site: what is new, in order, each thing once.
+
+Nothing is spooled: what the site has not acknowledged stays in memory until it has, and after a restart the
+project's files tell everything again, to which the site answers ``unchanged``. Numbers go before pictures,
+and per run there is never more than one request under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from typing import Any, Callable
+
+from .client import AnswerError, Client, Conflict, ItemError, NotFound, Refused, moment
+from .mrc import thumbnail
+from .readers.base import Deferred, Event, Picture, Reader, RunNews
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+#: Coordinates of so many picks at most in one batch, so that a request stays a few megabytes.
+PICKS_PER_BATCH = 200_000
+HEARTBEAT = 60.0  # seconds; the site writes it at most once a minute
+KINDS = ("micrographs", "classes", "images", "events")
+IN_PROGRESS = ("queued", "running")
+
+
+class Counts:
+    """How many of each kind the site created, updated, found unchanged, and refused."""
+
+    def __init__(self) -> None:
+        self.rows = {kind: {"created": 0, "updated": 0, "unchanged": 0, "refused": 0} for kind in KINDS}
+
+    def add(self, kind: str, **counts: int | None) -> None:
+        for name, count in counts.items():
+            self.rows[kind][name] += count or 0
+
+    @property
+    def refused(self) -> int:
+        return sum(row["refused"] for row in self.rows.values())
+
+    def lines(self) -> list[str]:
+        lines = []
+        for kind, row in self.rows.items():
+            line = "{:<12} {created} created, {updated} updated, {unchanged} unchanged".format(
+                kind + ":", **row
+            )
+            lines.append(line + (f", {row['refused']} refused" if row["refused"] else ""))
+        return lines
+
+
+class RunSync:
+    """One run: what the site has still to be told."""
+
+    def __init__(self, key: str):
+        self.key = key
+        self.id: int | None = None
+        self.info: dict[str, Any] = {}
+        self.sent_info: dict[str, Any] = {}
+        self.status = ""
+        self.sent_status: str | None = None
+        self.micrographs: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.classes: dict[str, Any] = {}
+        self.pictures: OrderedDict[tuple, Picture] = OrderedDict()
+        self.events: list[Event] = []
+        self.known_events: set[tuple] | None = None
+        self.known_images: set[tuple] | None = None
+        self.last_write = 0.0
+        self.failed_reads: dict[str, tuple[Deferred, int]] = {}
+
+    def take(self, news: RunNews) -> None:
+        self.info, self.status = news.info, news.status
+        for name, fields in news.micrographs.items():
+            self.micrographs.setdefault(name, {}).update(fields)
+        for found in news.classes:
+            self.classes[found.job] = found
+            # Of a job only its newest iteration is worth sending.
+            for identity in [key for key in self.pictures if key[:2] == ("class_average", found.job)]:
+                del self.pictures[identity]
+        for picture in news.pictures:
+            self.pictures[picture.identity] = picture
+        self.events.extend(news.events)
+
+    @property
+    def waiting(self) -> int:
+        return len(self.micrographs) + len(self.classes) + len(self.pictures) + len(self.events)
+
+
+class Sync:
+    """Posts what ``reader`` finds to one session of the site.
+
+    ``report`` is called with a short sentence whenever something was sent.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        client: Client,
+        session: str,
+        report: Callable[[str], None] | None = None,
+        batch: int = BATCH,
+    ):
+        self.reader, self.client, self.session = reader, client, session
+        self.report = report or (lambda text: None)
+        self.batch = batch
+        self.counts = Counts()
+        self.runs: dict[str, RunSync] = {}
+
+    # one pass
+
+    def numbers(self) -> None:
+        """Look once and send all that is not a picture.
+
+        Raises the client's NotAuthorised, NotFound (the session) and Conflict (it takes no more).
+        """
+        news = self.reader.look()
+        for item in news:
+            self.runs.setdefault(item.key, RunSync(item.key)).take(item)
+        keys = {item.key for item in news}
+        for key, run in self.runs.items():
+            if key not in keys and run.status in IN_PROGRESS:
+                run.status = "stopped"  # its jobs were deleted
+            try:
+                self._numbers_of(run)
+            except NotFound:
+                if run.id is None:
+                    raise
+                self._start_again(run)
+
+    def pictures(self, until: float | None = None) -> bool:
+        """Send pictures, newest first, up to the monotonic time ``until``; return whether all are sent."""
+        for run in self.runs.values():
+            while run.pictures:
+                if until is not None and time.monotonic() >= until:
+                    return False
+                try:
+                    self._one_picture(run)
+                except NotFound:
+                    self._start_again(run)
+                    break
+        return True
+
+    @property
+    def waiting(self) -> int:
+        return sum(run.waiting for run in self.runs.values())
+
+    def _start_again(self, run: RunSync) -> None:
+        """The site does not know the run any more: at the next look everything is told again."""
+        log.warning("The run %s is gone from the site; it is posted anew.", run.key)
+        self.reader.forget(run.key)
+        self.runs[run.key] = RunSync(run.key)
+
+    # numbers
+
+    def _numbers_of(self, run: RunSync) -> None:
+        self._describe(run)
+        if run.status in IN_PROGRESS:
+            self._say_status(run)
+        while run.micrographs:
+            self._one_batch(run)
+        for job in list(run.classes):
+            self._post_classes(run, run.classes[job])
+            del run.classes[job]
+        while run.events:
+            self._post_event(run, run.events[0])
+            run.events.pop(0)
+        self._say_status(run)
+        if run.status in IN_PROGRESS and time.monotonic() - run.last_write > HEARTBEAT:
+            self.client.update_run(run.id)
+            run.last_write = time.monotonic()
+
+    def _describe(self, run: RunSync) -> None:
+        if run.id is None:
+            answer = self.client.create_run(self.session, key=run.key, **_fitting(run.info))
+            run.id = answer["id"]
+            run.sent_status = answer.get("status")
+            # What the site knows of the run may be from an earlier day: what differs is sent again.
+            run.sent_info = {name: answer.get(name) for name in run.info}
+            if "parameters" in run.info:
+                known = answer.get("parameters") or {}
+                run.sent_info["parameters"] = {name: known.get(name) for name in run.info["parameters"]}
+            run.last_write = time.monotonic()
+        changed = {
+            name: value
+            for name, value in run.info.items()
+            if run.sent_info.get(name) != value and name not in ("software", "host", "label")
+        }
+        if changed:
+            self._write(run, lambda: self.client.update_run(run.id, **_fitting(changed)), "run")
+            run.sent_info.update(changed)
+
+    def _say_status(self, run: RunSync) -> None:
+        if run.status and run.status != run.sent_status:
+            self._write(run, lambda: self.client.update_run(run.id, status=run.status), "run")
+            run.sent_status = run.status
+
+    def _one_batch(self, run: RunSync) -> None:
+        batch: list[dict[str, Any]] = []
+        sources: list[tuple[str, dict[str, Any]]] = []
+        picks = 0
+        for name, fields in run.micrographs.items():
+            item = self._item(run, name, fields)
+            batch.append(item)
+            sources.append((name, fields))
+            picks += len(item.get("coordinates") or ())
+            if len(batch) >= self.batch or picks > PICKS_PER_BATCH:
+                break
+        sent = dict(sources)
+        self._post_batch(run, batch)
+        for name in sent:
+            del run.micrographs[name]
+        self.report(f"{len(batch)} micrographs sent")
+
+    def _item(self, run: RunSync, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+        item: dict[str, Any] = {"name": name}
+        for field, value in fields.items():
+            if not isinstance(value, Deferred):
+                item[field] = value
+                continue
+            try:
+                item.update(value.load())
+            except (OSError, ValueError) as error:
+                # Left out; the reader sees the file again when it changes.
+                log.warning("%s: %s could not be read: %s", name, field, error)
+        return item
+
+    def _post_batch(self, run: RunSync, batch: list[dict[str, Any]]) -> None:
+        """Send a batch without what the site refuses of it: the items it names, or what halving finds."""
+        while batch:
+            try:
+                answer = self.client.post_micrographs(run.id, batch)
+            except (Refused, Conflict) as error:
+                refused = {item.index for item in error.items if item.index is not None}
+                refused |= {
+                    index
+                    for item in error.items
+                    if item.index is None
+                    for index, row in enumerate(batch)
+                    if row["name"] == item.name
+                }
+                refused = {index for index in refused if 0 <= index < len(batch)}
+                if refused:
+                    for item in error.items:
+                        if item.index is not None and 0 <= item.index < len(batch):
+                            item.name = item.name or batch[item.index]["name"]
+                        self._refused(run, "micrographs", item)
+                    batch = [row for index, row in enumerate(batch) if index not in refused]
+                    continue
+                if isinstance(error, Conflict):
+                    raise  # not about an item: the session takes no more
+                if len(batch) == 1:
+                    self._refused(run, "micrographs", ItemError(0, batch[0]["name"], {"": error.detail}))
+                    return
+                middle = len(batch) // 2
+                self._post_batch(run, batch[:middle])
+                batch = batch[middle:]
+                continue
+            self.counts.add("micrographs", **_counted(answer))
+            run.last_write = time.monotonic()
+            return
+
+    def _post_classes(self, run: RunSync, found: Any) -> None:
+        answer = self._write(
+            run,
+            lambda: self.client.post_classes(run.id, found.job, found.iteration, found.classes),
+            "classes",
+        )
+        if answer is not None:
+            self.counts.add("classes", **_counted(answer))
+            self.report(f"{len(found.classes)} classes sent")
+
+    def _post_event(self, run: RunSync, event: Event) -> None:
+        """Events have no name of their own, so those the site has are asked for and not told again."""
+        if run.known_events is None:
+            run.known_events = {_event_identity(row) for row in self.client.events(run.id)}
+        identity = _event_identity({"level": event.level, "text": event.text, "at": event.at})
+        # An event without a time is known by its words alone.
+        if identity in run.known_events or any(
+            known[:2] == identity[:2] for known in run.known_events if identity[2] is None
+        ):
+            self.counts.add("events", unchanged=1)
+            return
+        log.info("%s", event.text)
+        answer = self._write(
+            run, lambda: self.client.post_event(run.id, event.level, event.text[:2000], event.at), "events"
+        )
+        run.known_events.add(identity)
+        if answer is not None:
+            self.counts.add("events", created=1)
+
+    def _write(self, run: RunSync, call: Callable[[], Any], kind: str) -> Any:
+        """Make a call of which nothing can be sent if it is refused; None then, and people are told."""
+        try:
+            answer = call()
+        except Refused as error:
+            self._refused(run, kind, ItemError(None, run.key, {"": error.detail}))
+            return None
+        run.last_write = time.monotonic()
+        return answer
+
+    def _refused(self, run: RunSync, kind: str, item: ItemError) -> None:
+        """Report an item that the site will not have: in the log and, for people, in the run's events."""
+        text = f"The site refused {item}"
+        log.warning("%s", text)
+        if kind in self.counts.rows:
+            self.counts.add(kind, refused=1)
+        if kind != "events":
+            event = Event("warning", text[:2000])
+            if all(event.text != other.text for other in run.events):
+                run.events.append(event)
+
+    # pictures
+
+    def _one_picture(self, run: RunSync) -> None:
+        if run.known_images is None:
+            run.known_images = self._images_there(run)
+        identity, picture = run.pictures.popitem()
+        if identity in run.known_images:
+            self.counts.add("images", unchanged=1)
+            return
+        try:
+            data, media_type = thumbnail(picture.path, picture.number or 1)
+        except (OSError, ValueError, MemoryError) as error:
+            log.warning("No picture of %s: %s", picture.path, error)
+            return
+        of = {"micrograph": picture.micrograph}
+        if picture.kind == "class_average":
+            of = {"job": picture.job, "iteration": picture.iteration, "number": picture.number}
+        try:
+            self.client.post_image(run.id, picture.kind, data, media_type, **of)
+        except Refused as error:
+            name = picture.micrograph or f"{picture.job} class {picture.number}"
+            self._refused(run, "images", ItemError(None, f"{picture.kind} of {name}", {"": error.detail}))
+            return
+        except AnswerError:
+            raise
+        except Exception:
+            run.pictures[identity] = picture  # not acknowledged: still to be sent
+            raise
+        run.known_images.add(identity)
+        run.last_write = time.monotonic()
+        self.counts.add("images", created=1)
+        self.report(f"{len(run.pictures)} pictures to go")
+
+    def _images_there(self, run: RunSync) -> set[tuple]:
+        """Return which pictures the site has: asked once per run and start."""
+        there: set[tuple] = set()
+        for row in self.client.micrographs(run.id):
+            for kind in ("micrograph", "psd"):
+                if row.get(f"{kind}_image"):
+                    there.add((kind, row.get("name")))
+        if any(identity[0] == "class_average" for identity in run.pictures):
+            for row in self.client.classes(run.id):
+                if row.get("image") or row.get("image_url"):
+                    there.add(("class_average", row.get("job"), row.get("iteration"), row.get("number")))
+        return there
+
+
+def _counted(answer: Any) -> dict[str, int]:
+    answer = answer if isinstance(answer, dict) else {}
+    return {name: int(answer.get(name) or 0) for name in ("created", "updated", "unchanged")}
+
+
+def _fitting(info: dict[str, Any]) -> dict[str, Any]:
+    """Cut text to what the site's fields hold."""
+    limits = {"software": 60, "version": 60, "host": 200, "label": 120}
+    return {key: value[: limits[key]] if key in limits else value for key, value in info.items()}
+
+
+def _event_identity(row: dict[str, Any]) -> tuple:
+    return (row.get("level"), row.get("text"), moment(row["at"]) if row.get("at") else None)
