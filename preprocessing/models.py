@@ -173,6 +173,7 @@ class ClassAverage(models.Model):
                 name="class_resolution_positive", condition=Q(resolution__isnull=True) | Q(resolution__gt=0)
             ),
         ]
+        indexes = [models.Index(fields=["run", "revision"], name="class_revision")]
 
     def __str__(self):
         return f"{self.job} it{self.iteration:03d} class {self.number}"
