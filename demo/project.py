@@ -30,6 +30,7 @@ from demo.images import BOX, CLASSES, ctf_diagnostic, micrograph, power_spectrum
 from demo.values import Acquisition
 
 MARKER = ".emhub_demo.json"
+VERSION = "5.0-demo"
 KEEP_IMAGES = 100
 KEEP_ITERATIONS = 2
 # A classification starts when this many micrographs are picked, and takes the newest of them.
@@ -468,7 +469,8 @@ class Project:
         )
         star.write(
             self.folder / f"{root}_optimiser.star",
-            star.single(
+            f"# RELION optimiser; version {VERSION}\n# --o {job}/run --iter {ITERATIONS}\n"
+            + star.single(
                 "optimiser_general",
                 {
                     "OutputRootName": f"{job}/run",
