@@ -1,0 +1,296 @@
+"""Start the site: ``make serve``, and with ``--demo`` the demo facility beside it: ``make run``.
+
+Everything started here ends here, with Ctrl-C, SIGTERM or a closed terminal.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import prepare
+from supervise import Backoff, Child, Stopped, die_with_parent, end, stop_on_signals
+from words import DENIED, DISK, ROOT, need_space, say, stop
+
+PATIENCE = 60  # s until the site must have answered
+LOG_LIMIT = 5_000_000  # bytes a helper's log may have before it is begun anew
+
+
+def django_settings():
+    """The site's settings; what is wrong with them is said in their own sentence."""
+    sys.path.insert(0, str(ROOT))
+    os.chdir(ROOT)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "emhub_site.settings"
+    import django
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+
+    try:
+        django.setup()
+    except ImproperlyConfigured as error:
+        stop(str(error))
+    return settings
+
+
+def address():
+    """Host and port to listen on, from LISTEN and PORT."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    from emhub_site import env
+
+    try:
+        return env.text("LISTEN", "127.0.0.1"), env.integer("PORT", 8000, minimum=1, maximum=65535)
+    except ImproperlyConfigured as error:
+        return stop(str(error))
+
+
+def is_free(host, port):
+    """Whether nobody listens there; an OSError other than that is raised."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            if error.errno in (98, 48):  # EADDRINUSE on Linux and on a Mac
+                return False
+            raise
+    return True
+
+
+def need_port(host, port, target):
+    """Stop with a sentence that names a port to take instead when this one cannot be had."""
+    try:
+        if is_free(host, port):
+            return
+    except PermissionError:
+        stop(f"Port {port} needs root. Choose one from 1024 on: make {target} PORT=8000")
+    except OSError as error:
+        stop(f"LISTEN={host} is no address of this machine ({error.strerror}).")
+    free = next((p for p in range(port + 1, min(port + 100, 65536)) if is_free(host, p)), None)
+    another = f" or choose another: make {target} PORT={free}" if free else ""
+    stop(f"Port {port} on {host} is taken by another program. Stop that one{another}")
+
+
+def lock(folder):
+    """Hold the data folder for as long as this process lives: two demos would write the same project."""
+    path = folder / "run.lock"
+    handle = open(path, "a+")  # noqa: SIM115 - held until the process ends
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        who = handle.read().strip() or "another process"
+        stop(
+            f"EMhub runs from {folder} already ({who}). Stop it first, or give this one a data folder of its own: "
+            "make run EMHUB_DATA_DIR=... PORT=..."
+        )
+    return handle
+
+
+def wait_for(server, url, host_header):
+    """Wait until the site answers; stop with a sentence when it does not."""
+    request = urllib.request.Request(url, headers={"Host": host_header})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + PATIENCE
+    answer = "no answer"
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            stop("The server did not start. What it said is above.")
+        try:
+            with opener.open(request, timeout=5) as response:
+                if response.status == 200:
+                    return
+        except urllib.error.HTTPError as error:
+            answer = f"status {error.code}: {error.read(200).decode(errors='replace')}"
+        except OSError as error:
+            answer = str(error)
+        time.sleep(0.1)
+    stop(f"The site did not come up within {PATIENCE} s ({answer}).")
+
+
+class Demo:
+    """The demo's pipeline and the agent that reports it, kept going as long as the demo has a live session."""
+
+    def __init__(self, url, folder, env):
+        self.url = url
+        self.folder = folder
+        self.env = env
+        self.live = {}
+        self.helpers = []
+        self.backoffs = {}
+        self.due = None
+
+    def ask(self):
+        """What the site calls the demo's live session: {"session", "project", "token_file"}, or {}."""
+        answer = subprocess.run(
+            [sys.executable, "manage.py", "demo_live", "--json"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+        )
+        if answer.returncode:
+            lines = answer.stderr.strip().splitlines() or ["no reason given"]
+            say(f"The demo has no live session: {lines[-1]}")
+            return {}
+        return json.loads(answer.stdout or "{}")
+
+    def log(self, name):
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / f"{name}.log"
+        if path.exists() and path.stat().st_size > LOG_LIMIT:
+            path.unlink()
+        return path
+
+    def start(self):
+        self.live = self.ask()
+        if not self.live:
+            return
+        python = sys.executable
+        project = self.live["project"]
+        try:
+            token = Path(self.live["token_file"]).read_text().strip()
+        except OSError as error:
+            say(f"The demo's agent has no token ({error}), so nothing is posted.")
+            return
+        pipeline = Child(
+            "pipeline",
+            [python, "-m", "demo.pipeline", project],
+            env=self.env,
+            cwd=ROOT,
+            log=self.log("demo-pipeline"),
+        )
+        command = Path(python).parent / "emhub-agent"
+        agent = Child(
+            "emhub-agent",
+            [command, "relion", project, "--url", self.url, "--session", self.live["session"]],
+            env={**self.env, "EMHUB_TOKEN": token},
+            cwd=ROOT,
+            log=self.log("emhub-agent"),
+        )
+        self.helpers = [pipeline, agent]
+        for helper in self.helpers:
+            helper.start()
+
+    def look_after(self):
+        """Start what has crashed again, later each time. One that ended by itself had nothing left to do."""
+        now = time.monotonic()
+        if self.due is not None:
+            if now >= self.due:
+                self.due = None
+                # Its session may have been deleted meanwhile: ask again and begin both anew.
+                end(self.helpers, patience=5)
+                self.helpers = []
+                self.start()
+            return
+        for helper in self.helpers:
+            if helper.poll():
+                wait = self.backoffs.setdefault(helper.name, Backoff()).after(now - helper.started)
+                say(
+                    f"The demo's {helper.name} stopped ({helper.last_words() or f'exit {helper.poll()}'}); "
+                    f"it starts again in {wait:.0f} s. More in {helper.log}"
+                )
+                self.due = now + wait
+                return
+
+
+def prepare_site(settings, with_demo):
+    """Tables, static files, demo. Returns the demo's own words, empty where there is none."""
+    from django.db import connection
+    from django.db.utils import DatabaseError
+
+    try:
+        prepare.check_database(connection)
+        prepare.migrate(connection, settings)
+        prepare.collect_static(settings)
+        return prepare.load_demo() if with_demo else ""
+    except (OSError, DatabaseError) as error:
+        if DISK.search(str(error)) or "disk is full" in str(error):
+            stop("The disk is full. Make room and start again: nothing was left half done.")
+        if DENIED.search(str(error)) or "readonly database" in str(error):
+            stop(f"The data folder {settings.DATA_DIR} may not be written to ({error}).")
+        raise
+    finally:
+        connection.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--demo", action="store_true", help="load the demo into an empty database and play it"
+    )
+    with_demo = parser.parse_args().demo
+    target = "run" if with_demo else "serve"
+
+    if "MAKELEVEL" in os.environ:
+        die_with_parent(os.getppid())
+    stop_on_signals()
+    try:
+        serve(with_demo, target)
+    except Stopped as asked:
+        # Ctrl-C and SIGTERM are how it is meant to end.
+        raise SystemExit(128 + asked.number if asked.number == signal.SIGHUP else 0) from None
+
+
+def serve(with_demo, target):
+    settings = django_settings()
+    host, port = address()
+    need_port(host, port, target)
+    held = lock(settings.DATA_DIR) if settings.EMBEDDED else None
+    need_space(settings.DATA_DIR, 200, "The data folder")
+    if with_demo and not settings.EMBEDDED:
+        say("DATABASE_URL is set, so the demo stays away and an ordinary site is started.")
+        with_demo = False
+    if with_demo and "demo" not in settings.INSTALLED_APPS:
+        say("This copy of EMhub comes without its demo folder, so an ordinary site is started.")
+        with_demo = False
+    words = prepare_site(settings, with_demo)
+
+    reach = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}.get(host, host)
+    url = f"http://{reach}:{port}"
+    known = next((h for h in settings.ALLOWED_HOSTS if "*" not in h and not h.startswith(".")), reach)
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    options = ["--log-level", "warning"] if with_demo else []
+    server = Child(
+        "server",
+        [sys.executable, "-m", "gunicorn", "--config", "python:emhub_site.gunicorn", *options],
+        env=env,
+        cwd=ROOT,
+    )
+    demo = Demo(url, settings.DATA_DIR / "logs", env)
+    try:
+        server.start()
+        wait_for(server, f"{url}/health/", known)
+        if held:
+            held.truncate(0)
+            held.write(f"process {os.getpid()}, {url}")
+            held.flush()
+        print(f"\nEMhub runs at {url}\n", flush=True)
+        if words:
+            print(f"{words}\n", flush=True)
+        print("Ctrl-C stops it.", flush=True)
+        if with_demo:
+            demo.start()
+        while server.poll() is None:
+            demo.look_after()
+            time.sleep(0.2)
+        stop(f"The server ended by itself (exit {server.poll()}).")
+    except Stopped:
+        print("\nEMhub: Stopping ...", flush=True)
+        raise
+    finally:
+        end([*demo.helpers, server])
+
+
+if __name__ == "__main__":
+    main()
