@@ -2,6 +2,8 @@
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Lower
+from django.db.models.lookups import Exact
 
 from bookings.querysets import involving
 from people.access import is_pipeline, is_staff
@@ -50,6 +52,10 @@ class SessionQuerySet(models.QuerySet):
             )
         )
         return self.filter(pk__in=own)
+
+    def named(self, name: str):
+        """The session of this name, in whatever case it was typed; written so that the unique index finds it."""
+        return self.filter(Exact(Lower("name"), name.lower()))
 
     def running(self):
         return self.filter(status__in=[self.model.Status.PENDING, self.model.Status.ACTIVE])
