@@ -1,5 +1,7 @@
 """One data acquisition, the sample it looked at, and the summary that stays."""
 
+import math
+
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -54,14 +56,24 @@ class SessionName(models.Model):
         return self.key
 
 
-def _positive(verbose_name: str, *, maximum: float, help_text: str = "") -> models.FloatField:
-    """An optional acquisition value above 0."""
+def above_zero(value):
+    """Validator: a finite number above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValidationError(
+            "Write a number above 0, or leave it empty if it is not known.", code="min_value"
+        )
+
+
+def _positive(
+    verbose_name: str, *, maximum: float, help_text: str = "", zero: bool = False
+) -> models.FloatField:
+    """An optional acquisition value above 0, or from 0 where that is possible."""
     return models.FloatField(
         verbose_name,
         null=True,
         blank=True,
         help_text=help_text,
-        validators=[MinValueValidator(0), MaxValueValidator(maximum)],
+        validators=[MinValueValidator(0) if zero else above_zero, MaxValueValidator(maximum)],
     )
 
 
@@ -110,15 +122,27 @@ class Session(models.Model):
 
     # Acquisition
     voltage_kv = _positive("voltage (kV)", maximum=2000)
-    cs_mm = _positive("spherical aberration (mm)", maximum=100)
-    magnification = models.PositiveIntegerField("nominal magnification", null=True, blank=True)
+    cs_mm = _positive("spherical aberration (mm)", maximum=100, zero=True)
+    magnification = models.PositiveIntegerField(
+        "nominal magnification",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(100_000_000)],
+    )
     pixel_size = _positive("pixel size (Å)", maximum=1000, help_text="Of the movies as recorded.")
     dose_per_frame = _positive("dose per frame (e⁻/Å²)", maximum=1000)
     total_dose = _positive("total dose (e⁻/Å²)", maximum=10000)
-    frames = models.PositiveIntegerField("frames per movie", null=True, blank=True)
+    frames = models.PositiveIntegerField(
+        "frames per movie",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1_000_000)],
+    )
     exposure_time = _positive("exposure time (s)", maximum=10000)
-    energy_slit = _positive("energy filter slit (eV)", maximum=1000)
-    spot_size = models.PositiveSmallIntegerField("spot size", null=True, blank=True)
+    energy_slit = _positive("energy filter slit (eV)", maximum=1000, zero=True)
+    spot_size = models.PositiveSmallIntegerField(
+        "spot size", null=True, blank=True, validators=[MaxValueValidator(100)]
+    )
 
     # Data, written by the acquisition watcher only
     data_server = models.ForeignKey(

@@ -29,7 +29,7 @@ NAME_LEDGER = VendorSQL(
                 );
                 INSERT INTO sessions_app_sessionname (key) VALUES (lower(NEW.name));
             END
-            """,
+            """,  # noqa: S608
             "DROP TRIGGER IF EXISTS session_name_unchanged",
             f"""
             CREATE TRIGGER session_name_unchanged BEFORE UPDATE OF name ON sessions_app_session
@@ -56,7 +56,7 @@ NAME_LEDGER = VendorSQL(
                 END;
                 RETURN NEW;
             END $$
-            """,
+            """,  # noqa: S608
             """
             CREATE TRIGGER session_name_ledger BEFORE INSERT OR UPDATE OF name ON sessions_app_session
             FOR EACH ROW EXECUTE FUNCTION session_name_ledger()
@@ -91,7 +91,8 @@ def session_name(microscope_code: str, start: datetime.datetime, n: int) -> str:
         raise ImproperlyConfigured(f"SESSION_NAME_PATTERN cannot be filled in: {error}.") from error
     if not NAME.fullmatch(name):
         raise ImproperlyConfigured(
-            f"SESSION_NAME_PATTERN gives {name!r}: a name has letters, digits, - and _ and begins with a letter or digit."
+            f"SESSION_NAME_PATTERN gives {name!r}: a name has letters, digits, - and _ and begins with a letter "
+            "or digit."
         )
     return name
 
