@@ -1,0 +1,197 @@
+"""Making, changing and cancelling bookings. Web, API and admin come here."""
+
+import datetime
+from collections.abc import Iterable
+from typing import TypedDict, Unpack
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from bookings import rules
+from bookings.models import Application, Booking
+from bookings.overlap import is_overlap
+from microscopes.models import Microscope
+from people.access import is_staff
+from people.models import AuditEntry, Lab, User
+
+
+class BookingChanges(TypedDict, total=False):
+    """What of a booking can be changed; what is left out stays as it is."""
+
+    microscope: Microscope
+    kind: str
+    title: str
+    description: str
+    start: datetime.datetime
+    end: datetime.datetime
+    owner: User
+    operator: User | None
+    lab: Lab | None
+    application: Application | None
+    collaborators: Iterable[User]
+
+
+@transaction.atomic
+def booking_create(
+    *,
+    actor: User,
+    microscope: Microscope,
+    start: datetime.datetime,
+    end: datetime.datetime,
+    owner: User | None = None,
+    kind: str = Booking.Kind.BOOKING,
+    title: str = "",
+    description: str = "",
+    operator: User | None = None,
+    lab: Lab | None = None,
+    application: Application | None = None,
+    collaborators: Iterable[User] = (),
+) -> Booking:
+    """Book the microscope for [start, end), aware datetimes. The owner is the actor where none is named.
+
+    Raises ValidationError with messages by field; several at once on one time leave one booking.
+    """
+    booking = Booking(
+        microscope=_lock(microscope),
+        kind=kind,
+        title=title,
+        description=description,
+        start=start,
+        end=end,
+        owner=owner or actor,
+        operator=operator,
+        creator=actor,
+        lab=lab,
+        application=application,
+    )
+    collaborators = list(collaborators)
+    _check(booking, actor=actor)
+    rules.collaborators_are_known_to_actor(collaborators, actor=actor)
+    _save(booking)
+    booking.collaborators.set(collaborators)
+    return booking
+
+
+@transaction.atomic
+def booking_update(*, booking: Booking, actor: User, **changes: Unpack[BookingChanges]) -> Booking:
+    """Change what is named and nothing else, on the booking as it is in the database now.
+
+    Raises ValidationError with messages by field. What staff change is kept as an audit entry.
+    """
+    unknown = changes.keys() - BookingChanges.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"A booking has no such fields to change: {', '.join(sorted(unknown))}")
+    if changes.get("microscope"):
+        changes["microscope"] = _lock(changes["microscope"])
+    else:
+        _lock(booking.microscope)
+    before = Booking.objects.select_for_update(no_key=True).get(pk=booking.pk)
+    if before.is_cancelled:
+        raise ValidationError("This booking was cancelled and cannot be changed. Make a new one.")
+    booking = Booking.objects.select_related("microscope", "owner", "operator", "lab").get(pk=booking.pk)
+    collaborators = changes.pop("collaborators", None)
+    for name, value in changes.items():
+        setattr(booking, name, value)
+    changed = [name for name in changes if _raw(booking, name) != _raw(before, name)]
+    told = {name: [_text(before, name), _text(booking, name)] for name in changed}
+
+    _check(booking, actor=actor, before=before)
+    if changed:
+        _save(booking, update_fields=changed)
+    if collaborators is not None:
+        were, become = set(booking.collaborators.all()), set(collaborators)
+        rules.collaborators_are_known_to_actor(become - were, actor=actor)
+        if were != become:
+            booking.collaborators.set(become)
+            told["collaborators"] = [sorted(map(str, were)), sorted(map(str, become))]
+    if told and is_staff(actor):
+        AuditEntry.record(actor=actor, action="booking changed", target=booking, details=told)
+    return booking
+
+
+@transaction.atomic
+def booking_cancel(
+    *, booking: Booking, actor: User, reason: str = "", keep_sessions: bool = False
+) -> Booking:
+    """Cancel the booking: its time is free again, the record stays with who, when and why.
+
+    Images that were taken do not go with it: a booking with running sessions cannot be cancelled, and one with
+    finished ones only when `keep_sessions` says that the caller has told and asked. Cancelling for others needs a
+    reason, which they read. Raises ValidationError.
+    """
+    booking = (
+        Booking.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("microscope")
+        .get(pk=booking.pk)
+    )
+    if booking.is_cancelled:
+        raise ValidationError("This booking is cancelled already.")
+    reason = reason.strip()
+    if not reason and actor.pk not in (booking.owner_id, booking.operator_id, booking.creator_id):
+        raise ValidationError({"reason": "Say why: the owner of the booking reads it."})
+    if len(reason) > Booking._meta.get_field("cancel_reason").max_length:
+        raise ValidationError({"reason": "Write at most 300 characters."})
+    sessions = list(booking.sessions.order_by("start"))
+    running = [session.name for session in sessions if session.is_running]
+    if running:
+        raise ValidationError(f"Images are being taken: finish {', '.join(running)} first, then cancel.")
+    if sessions and not keep_sessions:
+        raise ValidationError(
+            "Images were taken during this booking. Confirm that its sessions stay, or shorten the booking instead."
+        )
+    booking.cancelled_at = timezone.now()
+    booking.cancelled_by = actor
+    booking.cancel_reason = reason
+    booking.save(update_fields=["cancelled_at", "cancelled_by", "cancel_reason"])
+    AuditEntry.record(
+        actor=actor,
+        action="booking cancelled",
+        target=booking,
+        details={
+            "reason": reason,
+            "start": booking.start.isoformat(),
+            "end": booking.end.isoformat(),
+            "sessions kept": [session.name for session in sessions],
+        },
+    )
+    return booking
+
+
+def _lock(microscope: Microscope) -> Microscope:
+    """The microscope as it is now, its bookings written by one at a time (on SQLite the transaction is the lock).
+
+    Without locking the key, so that sessions of the microscope are not held up.
+    """
+    return Microscope.objects.select_for_update(no_key=True).get(pk=microscope.pk)
+
+
+def _check(booking: Booking, *, actor: User, before: Booking | None = None) -> None:
+    for name in ("start", "end"):
+        value = getattr(booking, name)
+        if not isinstance(value, datetime.datetime) or timezone.is_naive(value):
+            raise ValidationError({name: "Give a date and a time with its time zone."})
+    rules.check(booking, actor=actor, before=before)
+    booking.full_clean(validate_unique=False)
+
+
+def _save(booking: Booking, **options) -> None:
+    """Save, and say an overlap that only the database saw in the words of the rule."""
+    try:
+        with transaction.atomic():
+            booking.save(**options)
+    except IntegrityError as error:
+        if not is_overlap(error):
+            raise
+        rules.nothing_overlaps(booking)
+        raise rules.overlap_error(booking, None) from error
+
+
+def _raw(booking: Booking, name: str):
+    return getattr(booking, Booking._meta.get_field(name).attname)
+
+
+def _text(booking: Booking, name: str) -> str:
+    """A value as the audit entry keeps it."""
+    value = getattr(booking, name)
+    return value.isoformat() if isinstance(value, datetime.datetime) else "" if value is None else str(value)
