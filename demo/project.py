@@ -30,6 +30,7 @@ from demo.images import BOX, CLASSES, ctf_diagnostic, micrograph, power_spectrum
 from demo.values import Acquisition
 
 MARKER = ".emhub_demo.json"
+LOCK = ".emhub_demo.lock"
 VERSION = "5.0-demo"
 KEEP_IMAGES = 100
 KEEP_ITERATIONS = 2
@@ -109,7 +110,7 @@ class Project:
             raise NotADemoProject(
                 f"{self.folder} is not empty and was not made by this program; choose another folder."
             )
-        self._lock = (self.folder / ".emhub_demo.lock").open("w")
+        self._lock = (self.folder / LOCK).open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
