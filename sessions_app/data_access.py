@@ -30,3 +30,9 @@ def data_path(booking, session_name: str, start) -> str:
             "to correct it."
         ) from error
     return path[:500]
+
+
+def check_path(path: str) -> None:
+    """Raises ValidationError for characters that no path of a microscope has and no shell command should get."""
+    if not path.isprintable():
+        raise ValidationError("A path has no line breaks and no control characters.")

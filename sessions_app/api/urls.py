@@ -1,3 +1,10 @@
 """This app's part of API version 1."""
 
-urlpatterns = []
+from rest_framework.routers import SimpleRouter
+
+from sessions_app.api.viewsets import SessionViewSet
+
+router = SimpleRouter()
+router.register("sessions", SessionViewSet, basename="session")
+
+urlpatterns = router.urls

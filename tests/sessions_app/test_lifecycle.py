@@ -201,8 +201,9 @@ def test_deleting_costs_the_same_however_much_there_is(staff, hooks):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_finishing_many_times_at_once_writes_one_end(tmp_path, staff):
+def test_finishing_many_times_at_once_writes_one_end(tmp_path):
     session = SessionFactory()
+    staff = session.owner
     with shared_database(tmp_path):
         results = at_once(
             6, lambda n: session_finish(Session.objects.get(pk=session.pk), staff).end.isoformat()

@@ -1,0 +1,41 @@
+"""Filters that every app's API shares."""
+
+import django_filters
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.dateparse import parse_datetime
+from django_filters.rest_framework import FilterSet
+from rest_framework import exceptions
+
+PAGING = {"page", "page_size", "format"}
+
+
+class AwareDateTimeFormField(forms.DateTimeField):
+    """A time with its offset; one without is refused, as nobody can know which zone was meant."""
+
+    def to_python(self, value):
+        if value in self.empty_values:
+            return None
+        # A plus sign that was not escaped in the address arrives as a space.
+        text = str(value).strip()
+        try:
+            parsed = parse_datetime(text.replace(" ", "+") if "T" in text else text)
+        except ValueError:
+            parsed = None
+        if parsed is None or parsed.utcoffset() is None:
+            raise ValidationError("Write the time with its offset, for instance 2026-11-23T10:15:00Z.")
+        return parsed
+
+
+class AwareDateTimeFilter(django_filters.IsoDateTimeFilter):
+    field_class = AwareDateTimeFormField
+
+
+class StrictFilterSet(FilterSet):
+    """Refuses parameters it does not know: a misspelt filter would otherwise answer everything."""
+
+    def is_valid(self):
+        unknown = sorted(set(self.data) - set(self.filters) - PAGING) if self.data else []
+        if unknown:
+            raise exceptions.ValidationError({name: ["There is no such filter."] for name in unknown})
+        return super().is_valid()

@@ -1,0 +1,128 @@
+"""Sessions as programs and browsers see them."""
+
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import Http404
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework import exceptions, mixins, status, viewsets
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.response import Response
+
+from people.access import is_staff
+from people.api.exceptions import Conflict
+from sessions_app import access
+from sessions_app.api.filters import SessionFilterSet
+from sessions_app.api.serializers import (
+    DATA_FIELDS,
+    SessionCreateSerializer,
+    SessionReadSerializer,
+    SessionUpdateSerializer,
+)
+from sessions_app.lifecycle import session_finish, session_reopen
+from sessions_app.models import Session
+from sessions_app.naming import NAME
+from sessions_app.services import session_create
+
+
+@extend_schema_view(
+    list=extend_schema(summary="Sessions you may see, newest first"),
+    retrieve=extend_schema(summary="One session"),
+)
+class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+    """Found by name, in whatever case. Pipelines read and correct; people also create. Nobody deletes here."""
+
+    queryset = Session.objects.none()
+    serializer_class = SessionReadSerializer
+    filterset_class = SessionFilterSet
+    permission_classes = [IsAuthenticated]
+    lookup_field = "name"
+    http_method_names = ["get", "post", "patch", "head", "options"]
+
+    def get_queryset(self):
+        return Session.objects.visible_to(self.request.user).with_row().order_by("-start", "-id")
+
+    def get_object(self):
+        name = self.kwargs["name"]
+        session = self.get_queryset().named(name).first() if NAME.fullmatch(name) else None
+        if session is None:
+            raise Http404
+        return session
+
+    @extend_schema(
+        summary="Create a session for a booking that runs now",
+        request=SessionCreateSerializer,
+        responses={
+            201: SessionReadSerializer,
+            403: OpenApiResponse(description="Not your booking, or a pipeline's token."),
+        },
+    )
+    def create(self, request):
+        if request.user.is_service:
+            raise exceptions.PermissionDenied("Sessions are created by people, not by pipelines.")
+        serializer = SessionCreateSerializer(data=request.data, context=self.get_serializer_context())
+        serializer.is_valid(raise_exception=True)
+        try:
+            session = session_create(creator=request.user, **serializer.validated_data)
+        except PermissionDenied as error:
+            raise exceptions.PermissionDenied(str(error)) from error
+        return Response(self._read(session.name), status=status.HTTP_201_CREATED)
+
+    @extend_schema(
+        summary="Correct acquisition, status or data counters",
+        request=SessionUpdateSerializer,
+        responses={
+            200: SessionReadSerializer,
+            403: OpenApiResponse(description="You may read but not change this."),
+            409: OpenApiResponse(description="The session is archived, or has ended and cannot run again."),
+        },
+    )
+    def partial_update(self, request, name):
+        session = self.get_object()
+        serializer = SessionUpdateSerializer(
+            session, data=request.data, partial=True, context=self.get_serializer_context()
+        )
+        serializer.is_valid(raise_exception=True)
+        self._update(request.user, session, dict(serializer.validated_data))
+        return Response(self._read(session.name))
+
+    def _update(self, user, session, values):
+        self._check_may_write(user, session, values)
+        new_status = values.pop("status", None)
+        with transaction.atomic():
+            row = get_object_or_404(Session.objects.select_for_update(no_key=True), pk=session.pk)
+            if row.status == Session.Status.ARCHIVED:
+                raise Conflict("This session is archived and cannot change any more.")
+            if values:
+                # Only what was given: other writers' fields of the same row are left as they are.
+                for field, value in values.items():
+                    setattr(row, field, value)
+                row.save(update_fields=list(values))
+            if new_status is not None and new_status != row.status:
+                self._set_status(user, row, new_status)
+
+    def _set_status(self, user, row, new_status):
+        if new_status in (Session.Status.FINISHED, Session.Status.FAILED):
+            session_finish(row, user, status=new_status)
+        elif row.is_running:
+            row.status = new_status
+            row.save(update_fields=["status"])
+        elif is_staff(user):
+            session_reopen(row, user)
+        else:
+            raise Conflict("This session has ended. Ask the facility's staff to reopen it.")
+
+    def _check_may_write(self, user, session, values):
+        if access.can_report(user, session):
+            return
+        if not access.can_change(user, session):
+            raise exceptions.PermissionDenied("You may read this session but not change it.")
+        watched = [field for field in DATA_FIELDS if field in values]
+        if watched:
+            raise exceptions.PermissionDenied(
+                f"Only the acquisition watcher and staff write {', '.join(watched)}."
+            )
+
+    def _read(self, name):
+        session = self.get_queryset().named(name).get()
+        return SessionReadSerializer(session, context=self.get_serializer_context()).data
