@@ -137,7 +137,8 @@ class Microscope(models.Model):
 
 
 class Camera(models.Model):
-    microscope = models.ForeignKey(Microscope, on_delete=models.PROTECT, related_name="cameras")
+    # A microscope that was never used goes with its cameras; one that was used is kept by its bookings.
+    microscope = models.ForeignKey(Microscope, on_delete=models.CASCADE, related_name="cameras")
     name = models.CharField(max_length=80, help_text="For instance Falcon 4i or K3.")
     width = models.PositiveIntegerField("width (pixels)", null=True, blank=True)
     height = models.PositiveIntegerField("height (pixels)", null=True, blank=True)
@@ -161,6 +162,12 @@ class Camera(models.Model):
 
 
 class PipelineTokenManager(BaseAPIKeyManager):
+    def assign_key(self, obj):
+        key = super().assign_key(obj)
+        # Not the package's own id, which has the hash in it: ids show in addresses and in audit entries.
+        obj.id = obj.prefix
+        return key
+
     def get_usable_keys(self):
         return super().get_usable_keys().select_related("user")
 
