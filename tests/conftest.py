@@ -93,6 +93,7 @@ def _plain_site(settings, tmp_path):
     }
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.MEDIA_ROOT = tmp_path / "media"
+    settings.SECURE_SSL_REDIRECT = False  # The default with a DATABASE_URL; tests speak plain http.
 
 
 @pytest.fixture
