@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
 from people.models import AuditEntry
@@ -17,6 +17,7 @@ from sessions_app.models import Session
 from sessions_app.retention import deletion_date
 
 MAX_RETENTION_YEARS = 100
+DELETE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,11 @@ def losses(session) -> list[Loss]:
 
 def _locked(session) -> Session:
     """The session's row as it is now, held to the end of the transaction."""
-    return Session.objects.select_for_update(of=("self",)).select_related("microscope").get(pk=session.pk)
+    return (
+        Session.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("microscope")
+        .get(pk=session.pk)
+    )
 
 
 def _copy(source: Session, target: Session, *fields: str) -> None:
@@ -163,19 +168,31 @@ def extend_retention(
     return session
 
 
-@transaction.atomic
 def session_delete(session, actor) -> list[Loss]:
     """Remove the session with all that pipelines reported on it; answers what went.
 
     The files on the data server stay, and so does the name, which is never given again. The audit entry says who,
     when, what went and where the files are. The image folder is renamed away once the rows are gone for good, and
-    emptied by `manage.py empty_trash`.
+    emptied by `manage.py empty_trash`. Raises Session.DoesNotExist if somebody else was quicker.
     """
-    row = (
-        Session.objects.select_for_update(of=("self",))
-        .select_related("microscope", "lab", "booking__owner", "operator", "sample", "data_server")
-        .get(pk=session.pk)
-    )
+    for _ in range(DELETE_ATTEMPTS - 1):
+        try:
+            with transaction.atomic():
+                return _delete(session.pk, actor)
+        except (IntegrityError, OperationalError):
+            # A pipeline reported something new in this very moment: what it made has to go as well.
+            if transaction.get_connection().in_atomic_block:
+                raise
+    with transaction.atomic():
+        return _delete(session.pk, actor)
+
+
+def _delete(pk: int, actor) -> list[Loss]:
+    # The session's row is not locked first: pipelines take their run's lock and then refer to the session, and
+    # the other order here would let the two wait for each other.
+    row = Session.objects.select_related(
+        "microscope", "lab", "booking__owner", "operator", "sample", "data_server"
+    ).get(pk=pk)
     gone = losses(row)
     AuditEntry.record(
         actor=actor,
@@ -203,7 +220,8 @@ def session_delete(session, actor) -> list[Loss]:
     )
     for delete in _deleters:
         delete(row)
-    pk = row.pk
-    row.delete()
+    _, removed = row.delete()
+    if not removed.get("sessions_app.Session"):
+        raise Session.DoesNotExist(f"Session {row.name} was deleted meanwhile.")
     transaction.on_commit(partial(images.trash_images, pk))
     return gone

@@ -217,6 +217,11 @@ class Session(models.Model):
     def is_running(self) -> bool:
         return self.status in (self.Status.PENDING, self.Status.ACTIVE)
 
+    @property
+    def movies(self) -> int | None:
+        """How many there are, as far as the watcher or any pipeline has told; None if neither said anything."""
+        return max(self.summary.exposures, self.data_movies or 0) or self.data_movies
+
 
 class SessionSummary(models.Model):
     """What lists, dashboard, badges and statistics show of processing: one row per session from its creation.
