@@ -1,0 +1,106 @@
+/* Asks the server what changed, about once a second while the page is seen; says when it cannot. */
+(() => {
+  "use strict";
+  const live = window.EMhubLive;
+  const EVERY = 1000;
+  const LONGEST = 30000;
+  const TIMEOUT = 15000;
+
+  /**
+   * `address()` gives the next question, `accept(data)` takes an answer that changed something, `status(kind)` is
+   * told "live", "lost", "login" or "gone". Quiet while hidden; asks at once when seen again.
+   */
+  class Poller {
+    constructor({ address, accept, status }) {
+      Object.assign(this, { address, accept, status });
+      this.etag = null;
+      this.failures = 0;
+      this.timer = null;
+      this.asking = null;
+      this.stopped = false;
+      this.heardAt = Date.now() / 1000;
+      document.addEventListener("visibilitychange", () => this.#seen());
+      window.addEventListener("online", () => this.#seen());
+      window.addEventListener("pageshow", (event) => event.persisted && this.#seen());
+    }
+
+    start() {
+      this.#ask();
+    }
+
+    /** Forget what the server's last answer was about: the next one is asked for in full. */
+    restart() {
+      this.etag = null;
+      if (this.asking) this.asking.abort("restart");
+      this.stopped = false;
+      this.#later(0);
+    }
+
+    #seen() {
+      if (document.visibilityState === "visible" && !this.stopped && !this.asking) this.#later(0);
+      if (document.visibilityState === "hidden") clearTimeout(this.timer);
+    }
+
+    #later(wait) {
+      clearTimeout(this.timer);
+      if (!this.stopped && document.visibilityState === "visible") {
+        this.timer = setTimeout(() => this.#ask(), wait);
+      }
+    }
+
+    #stop(kind) {
+      this.stopped = true;
+      clearTimeout(this.timer);
+      this.status(kind);
+    }
+
+    async #ask() {
+      if (this.asking) return;
+      const asking = (this.asking = new AbortController());
+      const timeout = setTimeout(() => asking.abort("timeout"), TIMEOUT);
+      let wait = EVERY;
+      try {
+        const headers = { Accept: "application/json" };
+        if (this.etag) headers["If-None-Match"] = this.etag;
+        const response = await fetch(this.address(), {
+          headers,
+          cache: "no-store",
+          credentials: "same-origin",
+          redirect: "manual",
+          signal: asking.signal,
+        });
+        // Whoever is logged out is sent to the login page, which is no answer to this question.
+        if (response.type === "opaqueredirect" || response.status === 401 || response.status === 403) {
+          return this.#stop("login");
+        }
+        if (response.status === 404) return this.#stop("gone");
+        if (response.status !== 304) {
+          if (!response.ok) throw new Error(`The server answered ${response.status}.`);
+          const data = await response.json();
+          // Only now: an answer that could not be read must be asked for again.
+          this.accept(data);
+          this.etag = response.headers.get("ETag");
+        }
+        this.failures = 0;
+        this.heardAt = Date.now() / 1000;
+        this.status("live");
+      } catch (error) {
+        if (asking.signal.reason === "restart") {
+          wait = 0;
+        } else {
+          this.failures += 1;
+          wait = Math.min(LONGEST, EVERY * 2 ** (this.failures - 1)) * (0.8 + 0.4 * Math.random());
+          // One lost packet is no news.
+          if (this.failures > 1 && document.visibilityState === "visible") this.status("lost");
+          console.warn("Live data could not be read:", error);
+        }
+      } finally {
+        clearTimeout(timeout);
+        this.asking = null;
+        this.#later(wait);
+      }
+    }
+  }
+
+  live.Poller = Poller;
+})();

@@ -1,0 +1,193 @@
+/* One micrograph with its power spectrum and values: the newest while following, or the one the reader chose. */
+(() => {
+  "use strict";
+  const live = window.EMhubLive;
+  const { format, make, write, known } = live;
+  const KEPT = 60;
+  const BAR_NM = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
+  class Viewer {
+    /** `address(id)` is where a micrograph's details are; `changed(id)` is told which one is shown. */
+    constructor(root, { address, changed }) {
+      this.root = root;
+      this.address = address;
+      this.changed = changed;
+      this.following = true;
+      this.id = null;
+      this.details = new Map();
+      this.part = (name) => root.querySelector(`[data-viewer="${name}"]`);
+      this.part("older").addEventListener("click", () => this.step(-1));
+      this.part("newer").addEventListener("click", () => this.step(1));
+      this.part("follow").addEventListener("click", () => this.follow());
+      document.addEventListener("keydown", (event) => this.#key(event));
+    }
+
+    /** Take the run's geometry and columns; `touched` are the ids that changed. */
+    update(run, columns, touched) {
+      this.run = run;
+      this.columns = columns;
+      this.root.hidden = columns.length === 0;
+      for (const id of touched) this.details.delete(id);
+      const pictures = columns.pictures.reduce((all, bits) => all | bits, 0);
+      this.part("micrograph").closest("figure").hidden = !(pictures & 1);
+      this.part("psd").closest("figure").hidden = !(pictures & 2);
+      const newest = this.#newest();
+      if (newest === null) return;
+      if (this.following && newest !== this.id) this.#choose(newest);
+      else if (touched.has(this.id)) this.#load();
+      this.#where();
+    }
+
+    /** The reader picks a row: it stays until they return to the newest. */
+    select(row) {
+      this.following = this.columns.id[row] === this.#newest();
+      this.#choose(this.columns.id[row]);
+      this.#where();
+    }
+
+    step(by) {
+      if (!this.columns || this.columns.length === 0) return;
+      const row = this.columns.row(this.id) + by;
+      if (row >= 0 && row < this.columns.length) this.select(row);
+    }
+
+    follow() {
+      this.following = true;
+      const newest = this.#newest();
+      if (newest !== null) this.#choose(newest);
+      this.#where();
+    }
+
+    /** The newest with a picture, for one comes a moment after its numbers; without pictures the newest of all. */
+    #newest() {
+      const { pictures, id } = this.columns;
+      for (let row = id.length - 1; row >= 0; row--) if (pictures[row] & 1) return id[row];
+      return id.length ? id[id.length - 1] : null;
+    }
+
+    #key(event) {
+      const busy = event.target.closest("input, select, textarea, [contenteditable], .dropdown-menu, [role=dialog]");
+      if (busy || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || this.root.hidden) return;
+      if (event.key === "ArrowLeft") this.step(-1);
+      else if (event.key === "ArrowRight") this.step(1);
+      else return;
+      event.preventDefault();
+    }
+
+    #choose(id) {
+      this.id = id;
+      this.changed(id);
+      this.#load();
+    }
+
+    #where() {
+      const row = this.columns.row(this.id);
+      const last = this.columns.length - 1;
+      const number = row < 0 ? format.DASH : format.integer(this.columns.number(row));
+      write(this.part("number"), number);
+      write(this.part("total"), format.integer(this.columns.total));
+      this.part("older").disabled = row <= 0;
+      this.part("newer").disabled = row < 0 || row >= last;
+      const newer = row < 0 ? this.columns.length : last - row;
+      const chip = this.part("follow");
+      chip.classList.toggle("live-chip-on", !this.following);
+      chip.setAttribute("aria-pressed", String(this.following));
+      const text = newer > 0 ? `${format.integer(newer)} newer, show the newest` : "Show the newest";
+      write(this.part("follow-text"), this.following ? "Following the newest" : text);
+    }
+
+    async #load() {
+      const id = this.id;
+      const kept = this.details.get(id);
+      if (kept) return this.#show(kept);
+      if (this.loading) this.loading.abort();
+      const loading = (this.loading = new AbortController());
+      try {
+        const response = await fetch(this.address(id), { signal: loading.signal, redirect: "manual" });
+        if (!response.ok) throw new Error(`The server answered ${response.status}.`);
+        const detail = await response.json();
+        this.details.set(id, detail);
+        if (this.details.size > KEPT) this.details.delete(this.details.keys().next().value);
+        if (this.id === id) this.#show(detail);
+      } catch (error) {
+        if (loading.signal.aborted) return;
+        // The connection's own message is the poller's; here only: what is shown is not what was asked for.
+        write(this.part("name"), "This micrograph could not be read.");
+        this.part("name").title = String(error);
+        setTimeout(() => this.id === id && !this.details.has(id) && this.#load(), 3000);
+      }
+    }
+
+    #show(detail) {
+      const name = this.part("name");
+      write(name, detail.name.split("/").pop());
+      name.title = detail.name;
+      this.#values(detail);
+      this.#picture("micrograph", detail.picture, `Micrograph ${detail.name}`);
+      this.#picture("psd", detail.psd, `Power spectrum of ${detail.name}`);
+    }
+
+    #values(detail) {
+      const list = this.part("values");
+      const rows = [];
+      for (const { key, label, text, unit } of [...detail.values, ...detail.facts.map(asValue)]) {
+        const value = make("dd", { "data-value": key, className: text === null ? "live-unknown" : "" });
+        value.append(text === null ? format.DASH : text);
+        if (text === null) value.title = "Not known yet: the pipeline has not sent it for this micrograph.";
+        else if (unit) value.append(" ", make("span", { className: "live-unit", text: unit }));
+        rows.push(make("div", {}, [make("dt", { text: label }), value]));
+      }
+      list.replaceChildren(...rows);
+    }
+
+    async #picture(kind, source, alt) {
+      const frame = this.part(kind);
+      const asked = (frame.dataset.asked = source || "");
+      const none = frame.querySelector(".live-none");
+      const old = frame.querySelector("img");
+      if (!source) {
+        if (old) old.remove();
+        none.hidden = false;
+        this.#bar(frame, kind);
+        return;
+      }
+      if (old && old.getAttribute("src") === source) return;
+      const image = make("img", { src: source, alt, decoding: "async" });
+      try {
+        // Decoded before it is shown: the old picture stays until the new one is there.
+        await image.decode();
+      } catch {
+        if (frame.dataset.asked === asked) {
+          if (old) old.remove();
+          write(none, "The picture could not be loaded.");
+          none.hidden = false;
+        }
+        return;
+      }
+      if (frame.dataset.asked !== asked) return;
+      none.hidden = true;
+      for (const other of frame.querySelectorAll("img")) other.remove();
+      frame.prepend(image);
+      if (kind === "micrograph") frame.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`;
+      this.#bar(frame, kind);
+    }
+
+    /** A bar of about a fifth of the width, where pixel size and width are known. */
+    #bar(frame, kind) {
+      const bar = frame.querySelector(".live-bar");
+      if (!bar) return;
+      const { pixel_size: pixel, width } = this.run;
+      bar.hidden = kind !== "micrograph" || !known(pixel) || !known(width) || !frame.querySelector("img");
+      if (bar.hidden) return;
+      const across = (pixel * width) / 10;
+      const length = BAR_NM.filter((nm) => nm <= across / 4).pop() || BAR_NM[0];
+      bar.style.width = `${(100 * length) / across}%`;
+      write(bar.querySelector("span"), length >= 1000 ? `${length / 1000} µm` : `${length} nm`);
+    }
+  }
+
+  const asValue = ({ key, label, text, at, unit }) =>
+    known(at) ? { key, label, text: format.clock(at), unit: "" } : { key, label, text, unit };
+
+  live.Viewer = Viewer;
+})();
