@@ -53,11 +53,8 @@ def identity(name: str) -> str:
     absolute = bool(_ABSOLUTE.match(path))
     folder, _, stem = path.rpartition("/")
     stem = _plain_stem(stem)
-    if absolute or stem.startswith("FoilHole_"):
-        # EPU's names hold the hole and the second: they are unique without the grid square's folder.
-        folder = ""
-    else:
-        folder = _plain_folder(folder)
+    # EPU's names hold the hole and the second: they are unique without the grid square's folder.
+    folder = "" if absolute or stem.startswith("FoilHole_") else _plain_folder(folder)
     result = f"{folder}{stem}".replace(".", "_")
     if not stem.strip("_. "):
         raise ValueError("Nothing is left of this name without its extension and prefixes.")

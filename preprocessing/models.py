@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from preprocessing.querysets import OfRunQuerySet, OfSessionQuerySet
+from preprocessing.querysets import ClassAverageQuerySet, OfRunQuerySet, OfSessionQuerySet
 from sessions_app.models import Session
 
 
@@ -113,6 +113,10 @@ class Micrograph(models.Model):
     ctf_score = models.FloatField("CTF score", null=True)
     ice_thickness = models.FloatField("ice thickness (relative)", null=True)
     particles = models.PositiveIntegerField("particles", null=True)
+    # So that a count and a list of picks end the same in whichever order they come.
+    particles_counted = models.BooleanField(
+        default=False, editable=False, help_text="`particles` is the number of coordinates; none was posted."
+    )
     rejected = models.BooleanField("rejected by the pipeline", null=True)
     micrograph_image = models.CharField(
         max_length=200, blank=True, help_text="Name in the session's image folder."
@@ -159,7 +163,7 @@ class ClassAverage(models.Model):
     image = models.CharField(max_length=200, blank=True, help_text="Name in the session's image folder.")
     revision = models.PositiveBigIntegerField(default=0)
 
-    objects = OfRunQuerySet.as_manager()
+    objects = ClassAverageQuerySet.as_manager()
 
     class Meta:
         ordering = ["job", "-iteration", "-particles", "number"]

@@ -20,3 +20,10 @@ class OfSessionQuerySet(models.QuerySet):
 
 class OfRunQuerySet(OfSessionQuerySet):
     session_path = "run__session"
+
+
+class ClassAverageQuerySet(OfRunQuerySet):
+    def latest_set(self, run):
+        """The classes of the job and iteration that the run told of last."""
+        latest = self.filter(run=run).order_by("-pk").values("job", "iteration").first()
+        return self.filter(run=run, **latest) if latest else self.none()

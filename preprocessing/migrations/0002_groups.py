@@ -50,7 +50,9 @@ def create_groups(apps, schema_editor):
         for model, actions in models.items():
             label, model_name = model.split(".")
             verbose_name = apps.get_model(label, model_name)._meta.verbose_name
-            content_type, _ = ContentType.objects.using(database).get_or_create(app_label=label, model=model_name)
+            content_type, _ = ContentType.objects.using(database).get_or_create(
+                app_label=label, model=model_name
+            )
             for action in actions:
                 # Django makes permissions only after the last migration; these are needed now.
                 permission, _ = Permission.objects.using(database).get_or_create(

@@ -4,14 +4,13 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('preprocessing', '0002_groups'),
+        ("preprocessing", "0002_groups"),
     ]
 
     operations = [
         migrations.AddIndex(
-            model_name='classaverage',
-            index=models.Index(fields=['run', 'revision'], name='class_revision'),
+            model_name="classaverage",
+            index=models.Index(fields=["run", "revision"], name="class_revision"),
         ),
     ]

@@ -1,0 +1,764 @@
+"""How what pipelines report is written: each call one transaction, all of it or nothing.
+
+Order of locks, always: the run's row (where one needs several runs: by id), then the session's summary, which
+holds the revision of its exposures. Whoever holds a run's row alone may change its rows, take numbers from its
+revision and move its counters; whoever holds the summary alone may make exposures. Every changed row takes a
+revision number of its own, and the locks are held to commit, so that a reader who asks for what came after a
+revision neither misses a row nor waits on a gap.
+
+Rows are compared before they are written: a repeated notification changes nothing, and counters and histograms
+move by exactly what changed. An exposure's own values are part of what readers see of its micrographs: where
+they change, these get new revisions too, which needs the locks of all the session's runs.
+"""
+
+import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from preprocessing import bulk, identity
+from preprocessing.histograms import COUNTERS, MEASURED_FIELDS, Tally
+from preprocessing.models import (
+    ClassAverage,
+    Coordinates,
+    Exposure,
+    Micrograph,
+    ProcessingRun,
+    RunEvent,
+)
+from sessions_app.models import Session, SessionSummary
+
+T = TypeVar("T")
+HEARTBEAT = datetime.timedelta(minutes=1)
+MICROGRAPH_FIELDS = (*MEASURED_FIELDS, "rejected")
+EXPOSURE_FIELDS = (
+    "acquired_at",
+    "grid_square",
+    "foil_hole",
+    "stage_x",
+    "stage_y",
+    "beam_shift_x",
+    "beam_shift_y",
+)
+POINT_BYTES = 8  # Two little-endian float32.
+ENDED = (ProcessingRun.Status.FINISHED, ProcessingRun.Status.FAILED, ProcessingRun.Status.STOPPED)
+ATTEMPTS = 10
+
+
+@dataclass(slots=True)
+class Report:
+    """One item of a batch: the posted name, the identity it means, and the values given (None clears).
+
+    A micrograph's "coordinates" are bytes of little-endian float32, shape (n, 2), x then y, or None.
+    """
+
+    name: str
+    identity: str
+    values: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch came to: rows created, updated and unchanged, and the revision after it."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    revision: int = 0
+
+
+class Refused(Exception):
+    """Nothing was stored: `errors` has index, name and the reasons by field for each item in conflict."""
+
+    def __init__(self, errors: list[dict]):
+        super().__init__(errors[0]["errors"] if errors else "")
+        self.errors = errors
+
+
+class SessionArchived(Exception):
+    """The session's rows are pruned and its summary is frozen: nothing is taken any more."""
+
+
+class _Again(Exception):
+    """Start over with the locks of all the session's runs."""
+
+
+_SUMMARISED = {*COUNTERS, "classes", "status"}
+
+
+class _Writer:
+    """One transaction on one session: its locks, its time, and what has to be written at the end."""
+
+    def __init__(self, session_id: int, run_id: int | None, all_runs: bool):
+        self.session_id = session_id
+        self.now = timezone.now()
+        self.all_runs = all_runs
+        runs = ProcessingRun.objects.order_by("pk").select_for_update()
+        runs = runs.filter(session=session_id) if all_runs else runs.filter(pk=run_id, session=session_id)
+        self.runs = {run.pk: run for run in runs} if all_runs or run_id is not None else {}
+        if run_id is not None and run_id not in self.runs:
+            raise ProcessingRun.DoesNotExist
+        self.run = self.runs.get(run_id)
+        self._changed: dict[int, set[str]] = {}
+        self._summary: SessionSummary | None = None
+        self._summary_fields: set[str] = set()
+
+    @property
+    def summary(self) -> SessionSummary:
+        """The session's summary, locked from the first look to commit."""
+        if self._summary is None:
+            self._summary = SessionSummary.objects.select_for_update().get(pk=self.session_id)
+            if self.all_runs:
+                # A run made since the runs were locked may already have rows: its lock is needed as well.
+                now = set(ProcessingRun.objects.filter(session=self.session_id).values_list("pk", flat=True))
+                if now != set(self.runs):
+                    raise _Again
+        return self._summary
+
+    def need_all_runs(self) -> None:
+        if not self.all_runs:
+            raise _Again
+
+    def refuse_archived(self) -> None:
+        """Asked under the lock, before the first write."""
+        status = Session.objects.filter(pk=self.session_id).values_list("status", flat=True).get()
+        if status == Session.Status.ARCHIVED:
+            raise SessionArchived
+
+    def next_revision(self, run: ProcessingRun) -> int:
+        run.revision += 1
+        self.touch(run, "revision")
+        return run.revision
+
+    def next_exposure_revision(self) -> int:
+        self.summary.exposure_revision += 1
+        self._summary_fields.add("exposure_revision")
+        return self._summary.exposure_revision
+
+    def touch(self, run: ProcessingRun, *fields: str) -> None:
+        self._changed.setdefault(run.pk, set()).update(fields)
+
+    def count(self, run: ProcessingRun, tally: Tally) -> None:
+        """Take over counters and histograms where they moved."""
+        for name in COUNTERS:
+            if getattr(run, name) != tally.counters[name]:
+                setattr(run, name, tally.counters[name])
+                self.touch(run, name)
+        histograms = tally.known_histograms()
+        if histograms != run.histograms:
+            run.histograms = histograms
+            self.touch(run, "histograms")
+
+    def add_exposures(self, number: int) -> None:
+        self.summary.exposures += number
+        self._summary_fields.add("exposures")
+
+    def close(self) -> None:
+        """Write the changed runs and the summary. Any write is a heartbeat; alone it is told once a minute."""
+        run = self.run
+        if run is not None and (run.pk in self._changed or self.now - run.last_seen_at >= HEARTBEAT):
+            # The summary hears of it with its own counts, or as the minute changes.
+            minute = int(self.now.timestamp() // 60) != int(run.last_seen_at.timestamp() // 60)
+            run.last_seen_at = max(self.now, run.last_seen_at)
+            self.touch(run, "last_seen_at")
+        else:
+            minute = False
+        for pk, fields in self._changed.items():
+            self.runs[pk].save(update_fields=sorted(fields))
+        if minute or any(not fields.isdisjoint(_SUMMARISED) for fields in self._changed.values()):
+            summarise(self.summary, self._summary_fields)
+        if self._summary_fields:
+            self.summary.save(update_fields=sorted(self._summary_fields))
+
+
+def summarise(summary: SessionSummary, changed: set[str]) -> None:
+    """Bring the counts of a locked summary up to its session's runs as they are now; adds what changed.
+
+    The leading run has most micrographs, of equals the newest. Processing is what the liveliest run does: while
+    one runs the session is running; once none is queued or running, what the leading run came to.
+    """
+    runs = list(
+        ProcessingRun.objects.filter(session=summary.pk)
+        .order_by("-micrographs", "-pk")
+        .values("pk", "status", "last_seen_at", "classes", *COUNTERS)
+    )
+    processing = ProcessingRun.Status
+    values: dict[str, Any] = {"runs": len(runs)}
+    if runs:
+        leading = runs[0]
+        statuses = {run["status"] for run in runs}
+        live = [status for status in (processing.RUNNING, processing.QUEUED) if status in statuses]
+        values |= {name: leading[name] for name in (*COUNTERS, "classes")}
+        values |= {
+            "leading_run": leading["pk"],
+            "processing": (live or [leading["status"]])[0],
+            "last_seen_at": max(run["last_seen_at"] for run in runs),
+        }
+    else:
+        values |= dict.fromkeys((*COUNTERS, "classes"), 0)
+        values |= {"leading_run": None, "processing": SessionSummary.Processing.NONE, "last_seen_at": None}
+    for name, value in values.items():
+        if getattr(summary, name) != value:
+            setattr(summary, name, value)
+            changed.add(name)
+
+
+def _transaction(session_id: int, run_id: int | None, work: Callable[[_Writer], T]) -> T:
+    all_runs = False
+    for _ in range(ATTEMPTS):
+        try:
+            with transaction.atomic():
+                writer = _Writer(session_id, run_id, all_runs)
+                result = work(writer)
+                writer.close()
+                return result
+        except _Again:
+            all_runs = True
+    raise RuntimeError("Runs are made faster than exposures can be written.")
+
+
+# -- Exposures ---------------------------------------------------------------------------------------------
+
+
+def record_exposures(session_id: int, reports: Sequence[Report]) -> Outcome:
+    """Make or correct exposures. Raises Refused, SessionArchived."""
+    merged, _ = _merged(reports)
+
+    def work(writer: _Writer) -> Outcome:
+        # Made by anyone only under the summary's lock: what is not there now cannot appear before commit.
+        summary = writer.summary
+        known = _exposures(session_id, merged)
+        outcome = Outcome()
+        new, changed = [], {}
+        for key, report in merged.items():
+            values = {name: _blank(name, value) for name, value in report.values.items()}
+            row = known.get(key)
+            if row is None:
+                new.append((report, values))
+                continue
+            if differing := {name: value for name, value in values.items() if row[name] != value}:
+                changed[key] = differing
+            for name, value in _told(report).items():
+                if name not in values and not row[name]:
+                    changed.setdefault(key, {})[name] = value
+        outcome.created, outcome.updated = len(new), len(changed)
+        outcome.unchanged = len(merged) - len(new) - len(changed)
+        if new or changed:
+            writer.refuse_archived()
+        _change_exposures(writer, known, changed)
+        _make_exposures(writer, new)
+        outcome.revision = summary.exposure_revision
+        return outcome
+
+    return _transaction(session_id, None, work)
+
+
+def change_exposures(session_id: int, changes: Mapping[str, Mapping[str, Any]]) -> int:
+    """Set columns of exposures, given by identity: for people's verdicts. Answers how many changed."""
+
+    def work(writer: _Writer) -> int:
+        writer.summary  # noqa: B018  (the lock)
+        known = _exposures(session_id, changes, tuple(sorted({name for c in changes.values() for name in c})))
+        differing = {}
+        for key, values in changes.items():
+            if key in known and (diff := {n: v for n, v in values.items() if known[key][n] != v}):
+                differing[key] = diff
+        if differing:
+            writer.refuse_archived()
+        _change_exposures(writer, known, differing)
+        return len(differing)
+
+    return _transaction(session_id, None, work)
+
+
+def _told(report: Report) -> dict[str, str]:
+    """Grid square and foil hole as the name itself tells them."""
+    told = {
+        "grid_square": identity.grid_square(report.name),
+        "foil_hole": identity.foil_hole(report.name),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _blank(name: str, value):
+    """Texts that are not known are stored empty."""
+    return "" if value is None and name in ("grid_square", "foil_hole") else value
+
+
+def _exposures(
+    session_id: int, identities: Iterable[str], fields: Sequence[str] = EXPOSURE_FIELDS
+) -> dict[str, dict]:
+    rows = Exposure.objects.filter(session=session_id, identity__in=list(identities)).values(
+        "pk", "identity", *fields
+    )
+    return {row["identity"]: row for row in rows}
+
+
+def _make_exposures(writer: _Writer, new: Sequence[tuple[Report, Mapping]]) -> None:
+    """Insert exposures under the summary's lock; `new` has reports and their values."""
+    if not new:
+        return
+    writer.add_exposures(len(new))
+    rows = []
+    for report, values in new:
+        told = _told(report)
+        row = {"acquired_at": None, "grid_square": "", "foil_hole": ""} | told | values
+        rows.append(
+            (
+                writer.session_id,
+                report.identity,
+                report.name,
+                *(row.get(name) for name in EXPOSURE_FIELDS),
+                "",
+                "",
+                writer.next_exposure_revision(),
+                writer.now,
+            )
+        )
+    bulk.insert(
+        Exposure,
+        [
+            "session",
+            "identity",
+            "name",
+            *EXPOSURE_FIELDS,
+            "verdict",
+            "verdict_reason",
+            "revision",
+            "created_at",
+        ],
+        rows,
+    )
+
+
+def _change_exposures(writer: _Writer, known: Mapping[str, dict], changed: Mapping[str, dict]) -> None:
+    """Write changed columns, and let every micrograph of these exposures be told again."""
+    if not changed:
+        return
+    if writer.all_runs or ProcessingRun.objects.filter(session=writer.session_id).exists():
+        writer.need_all_runs()
+    by_fields: dict[tuple[str, ...], list[tuple]] = {}
+    for key, values in changed.items():
+        names = tuple(sorted(values))
+        row = (*(values[name] for name in names), writer.next_exposure_revision(), known[key]["pk"])
+        by_fields.setdefault(names, []).append(row)
+    for names, rows in by_fields.items():
+        bulk.update(Exposure, [*names, "revision"], rows)
+    micrographs = (
+        Micrograph.objects.filter(exposure__in=[known[key]["pk"] for key in changed])
+        .order_by("pk")
+        .values_list("pk", "run_id")
+    )
+    bulk.update(
+        Micrograph,
+        ["revision"],
+        [(writer.next_revision(writer.runs[run_id]), pk) for pk, run_id in micrographs],
+    )
+
+
+# -- Micrographs -------------------------------------------------------------------------------------------
+
+
+def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) -> Outcome:
+    """Make or update a run's micrographs, and their exposures where unknown.
+
+    The same name twice in a batch is as if sent one after the other. Where coordinates are known and no number
+    of particles was posted, `particles` is the number of coordinates.
+
+    Raises Refused where two names mean one exposure, SessionArchived, ProcessingRun.DoesNotExist.
+    """
+    merged, places = _merged(reports)
+
+    def work(writer: _Writer) -> Outcome:
+        run = writer.run
+        exposures = _exposures(session_id, merged, ("grid_square", "foil_hole"))
+        rows = _micrographs(run, {row["pk"] for row in exposures.values()})
+        points = _points(rows, merged, exposures)
+        tally = Tally({name: getattr(run, name) for name in COUNTERS}, run.histograms)
+        outcome = Outcome()
+        new: list[tuple[Report, dict, bytes | None]] = []
+        changed: list[tuple[int, dict]] = []
+        picks: dict[int, bytes | None] = {}
+        conflicts = []
+        for key, report in merged.items():
+            exposure = exposures.get(key)
+            before = rows.get(exposure["pk"]) if exposure is not None else None
+            if before is None:
+                after = _merge_micrograph(_UNKNOWN, report.values, None)
+                new.append((report, after, report.values.get("coordinates")))
+                tally.add(after)
+                continue
+            if before["name"] != report.name:
+                conflicts.append(_collision(places[key], report.name, before["name"]))
+                continue
+            stored = points.get(before["pk"])
+            after = _merge_micrograph(before, report.values, stored)
+            fields = [name for name in _ROW_FIELDS if before[name] != after[name]]
+            posted = report.values.get("coordinates", stored)
+            if posted != stored:
+                picks[before["pk"]] = posted
+            if fields or posted != stored:
+                changed.append((before["pk"], after))
+                tally.change(before, after, fields)
+        if conflicts:
+            raise Refused(conflicts)
+        outcome.created, outcome.updated = len(new), len(changed)
+        outcome.unchanged = len(merged) - len(new) - len(changed)
+        fills = {
+            key: told
+            for key, exposure in exposures.items()
+            if (told := {n: v for n, v in _told(merged[key]).items() if not exposure[n]})
+        }
+        if not new and not changed and not fills:
+            outcome.revision = run.revision
+            return outcome
+
+        writer.refuse_archived()
+        if fills:
+            writer.need_all_runs()
+            writer.summary  # noqa: B018  (the lock)
+            _change_exposures(writer, exposures, fills)
+        missing = [(report, {}) for report, _, _ in new if report.identity not in exposures]
+        if missing:
+            writer.summary  # noqa: B018  (the lock)
+            # Another run may have made them since they were looked for.
+            exposures |= _exposures(session_id, [report.identity for report, _ in missing], ("grid_square",))
+            missing = [pair for pair in missing if pair[0].identity not in exposures]
+            _make_exposures(writer, missing)
+            exposures |= _exposures(session_id, [report.identity for report, _ in missing], ())
+        first = run.revision + 1
+        bulk.insert(
+            Micrograph,
+            _INSERTED,
+            [
+                (
+                    run.pk,
+                    exposures[report.identity]["pk"],
+                    report.name,
+                    *(after[name] for name in _ROW_FIELDS),
+                    "",
+                    "",
+                    writer.next_revision(run),
+                    writer.now,
+                )
+                for report, after, _ in new
+            ],
+        )
+        if any(posted for _, _, posted in new):
+            ids = dict(
+                Micrograph.objects.filter(run=run, revision__gte=first).values_list("exposure_id", "pk")
+            )
+            picks |= {ids[exposures[report.identity]["pk"]]: posted for report, _, posted in new if posted}
+        bulk.update(
+            Micrograph,
+            [*_ROW_FIELDS, "revision"],
+            [
+                (*(after[name] for name in _ROW_FIELDS), writer.next_revision(run), pk)
+                for pk, after in changed
+            ],
+        )
+        _write_picks(picks, set(points))
+        writer.count(run, tally)
+        outcome.revision = run.revision
+        return outcome
+
+    return _transaction(session_id, run_id, work)
+
+
+_ROW_FIELDS = (*MICROGRAPH_FIELDS, "particles_counted")
+_UNKNOWN = dict.fromkeys(MICROGRAPH_FIELDS) | {"particles_counted": False}
+_INSERTED = [
+    "run",
+    "exposure",
+    "name",
+    *_ROW_FIELDS,
+    "micrograph_image",
+    "psd_image",
+    "revision",
+    "created_at",
+]
+
+
+def _merged(reports: Sequence[Report]) -> tuple[dict[str, Report], dict[str, int]]:
+    """By identity, repeated names merged in order; also the index of each one's last mention."""
+    merged: dict[str, Report] = {}
+    places: dict[str, int] = {}
+    conflicts = []
+    for index, report in enumerate(reports):
+        first = merged.get(report.identity)
+        if first is None:
+            merged[report.identity] = report
+        elif first.name != report.name:
+            conflicts.append(_collision(index, report.name, first.name))
+        else:
+            merged[report.identity] = Report(report.name, report.identity, first.values | report.values)
+        places[report.identity] = index
+    if conflicts:
+        raise Refused(conflicts)
+    return merged, places
+
+
+def _collision(index: int, name: str, other: str) -> dict:
+    return {
+        "index": index,
+        "name": name,
+        "errors": {
+            "name": [
+                f"This name means the same exposure as {other!r}. Keep to one name for each movie; "
+                "where stems repeat in different folders, post folder/stem."
+            ]
+        },
+    }
+
+
+def _micrographs(run: ProcessingRun, exposure_ids: set[int]) -> dict[int, dict]:
+    if not exposure_ids or not run.micrographs:
+        return {}
+    rows = Micrograph.objects.filter(run=run, exposure__in=exposure_ids).values(
+        "pk", "exposure_id", "name", *_ROW_FIELDS
+    )
+    return {row["exposure_id"]: row for row in rows}
+
+
+def _points(rows: Mapping[int, dict], merged: Mapping[str, Report], exposures: Mapping[str, dict]) -> dict:
+    """Stored picks of the micrographs for which they matter."""
+    wanted = []
+    for key, report in merged.items():
+        matters = "coordinates" in report.values or (
+            "particles" in report.values and report.values["particles"] is None
+        )
+        if matters and key in exposures and (row := rows.get(exposures[key]["pk"])):
+            wanted.append(row["pk"])
+    if not wanted:
+        return {}
+    found = Coordinates.objects.filter(pk__in=wanted).values_list("pk", "points")
+    return {pk: bytes(points) for pk, points in found}
+
+
+def _merge_micrograph(before: Mapping, values: Mapping, stored: bytes | None) -> dict:
+    """The row after the values were set; `stored` are its picks so far."""
+    after = {name: before[name] for name in _ROW_FIELDS}
+    after.update((name, value) for name, value in values.items() if name != "coordinates")
+    if "particles" in values:
+        after["particles_counted"] = False
+    posted = values.get("coordinates", stored)
+    unposted = after["particles"] is None or after["particles_counted"]
+    if unposted and ("coordinates" in values or "particles" in values):
+        after["particles"] = None if posted is None else len(posted) // POINT_BYTES
+        after["particles_counted"] = posted is not None
+    return after
+
+
+def _write_picks(picks: Mapping[int, bytes | None], existing: set[int]) -> None:
+    gone = [pk for pk, posted in picks.items() if posted is None and pk in existing]
+    if gone:
+        Coordinates.objects.filter(pk__in=gone).delete()
+    kept = {pk: posted for pk, posted in picks.items() if posted is not None}
+    bulk.update(Coordinates, ["points"], [(posted, pk) for pk, posted in kept.items() if pk in existing])
+    bulk.insert(
+        Coordinates,
+        ["micrograph", "points"],
+        [(pk, posted) for pk, posted in kept.items() if pk not in existing],
+    )
+
+
+# -- Runs --------------------------------------------------------------------------------------------------
+
+
+def open_run(
+    session_id: int, *, key: str, parameters: Mapping | None = None, **fields
+) -> tuple[ProcessingRun, bool]:
+    """The session's run of this key, made if there is none; answers the run and whether it was made.
+
+    A run that is there is left as it is, apart from what it did not know yet: a repeated call never undoes a
+    later change. Raises SessionArchived.
+    """
+    existing = ProcessingRun.objects.filter(session=session_id, key=key).values_list("pk", flat=True).first()
+    if existing is None:
+        try:
+            return _make_run(session_id, key=key, parameters=dict(parameters or {}), **fields), True
+        except IntegrityError:
+            # Made by another at the same time.
+            existing = ProcessingRun.objects.values_list("pk", flat=True).get(session=session_id, key=key)
+
+    def work(writer: _Writer) -> ProcessingRun:
+        run = writer.run
+        for name, value in fields.items():
+            if value not in (None, "") and getattr(run, name) in (None, ""):
+                setattr(run, name, value)
+                writer.touch(run, name)
+        if added := {name: value for name, value in (parameters or {}).items() if name not in run.parameters}:
+            run.parameters = run.parameters | added
+            writer.touch(run, "parameters")
+        if run.pk in writer._changed:
+            writer.refuse_archived()
+            writer.next_revision(run)
+        return run
+
+    return _transaction(session_id, existing, work), False
+
+
+@transaction.atomic
+def _make_run(session_id: int, **fields) -> ProcessingRun:
+    summary = SessionSummary.objects.select_for_update().get(pk=session_id)
+    if Session.objects.filter(pk=session_id, status=Session.Status.ARCHIVED).exists():
+        raise SessionArchived
+    run = ProcessingRun.objects.create(session_id=session_id, revision=1, **fields)
+    changed: set[str] = set()
+    summarise(summary, changed)
+    summary.save(update_fields=sorted(changed))
+    return run
+
+
+def change_run(session_id: int, run_id: int, *, parameters: Mapping | None = None, **fields) -> ProcessingRun:
+    """Set a run's fields; parameters are merged by key, None removing one. No change at all is a heartbeat.
+
+    A status that ends the run sets `finished_at`, one that does not clears it. Raises SessionArchived,
+    ProcessingRun.DoesNotExist.
+    """
+
+    def work(writer: _Writer) -> ProcessingRun:
+        run = writer.run
+        values = dict(fields)
+        if parameters:
+            together = run.parameters | dict(parameters)
+            values["parameters"] = {name: value for name, value in together.items() if value is not None}
+        status = values.get("status", run.status)
+        if status != run.status:
+            values["finished_at"] = writer.now if status in ENDED else None
+        for name, value in values.items():
+            if getattr(run, name) != value:
+                setattr(run, name, value)
+                writer.touch(run, name)
+        if run.pk in writer._changed:
+            writer.refuse_archived()
+            writer.next_revision(run)
+        return run
+
+    return _transaction(session_id, run_id, work)
+
+
+# -- Classes, events, images -------------------------------------------------------------------------------
+
+
+def record_classes(
+    session_id: int, run_id: int, *, job: str, iteration: int, classes: Sequence[Mapping[str, Any]]
+) -> Outcome:
+    """Make or update 2D classes of one iteration; each has a `number` and the values given."""
+    merged: dict[int, dict] = {}
+    for item in classes:
+        values = {name: value for name, value in item.items() if name != "number"}
+        merged[item["number"]] = merged.get(item["number"], {}) | values
+
+    def work(writer: _Writer) -> Outcome:
+        run = writer.run
+        known = {
+            row["number"]: row
+            for row in ClassAverage.objects.filter(run=run, job=job, iteration=iteration).values(
+                "pk", "number", "particles", "resolution"
+            )
+        }
+        new, changed = [], []
+        for number, values in merged.items():
+            row = known.get(number)
+            if row is None:
+                new.append((number, {"particles": 0, "resolution": None} | values))
+            elif any(row[name] != value for name, value in values.items()):
+                changed.append(row | values)
+        if new or changed:
+            writer.refuse_archived()
+        bulk.insert(
+            ClassAverage,
+            ["run", "job", "iteration", "number", "particles", "resolution", "image", "revision"],
+            [
+                (
+                    run.pk,
+                    job,
+                    iteration,
+                    number,
+                    row["particles"],
+                    row["resolution"],
+                    "",
+                    writer.next_revision(run),
+                )
+                for number, row in new
+            ],
+        )
+        bulk.update(
+            ClassAverage,
+            ["particles", "resolution", "revision"],
+            [(row["particles"], row["resolution"], writer.next_revision(run), row["pk"]) for row in changed],
+        )
+        if new:
+            run.classes = ClassAverage.objects.latest_set(run).count()
+            writer.touch(run, "classes")
+        return Outcome(len(new), len(changed), len(merged) - len(new) - len(changed), run.revision)
+
+    return _transaction(session_id, run_id, work)
+
+
+def record_event(
+    session_id: int, run_id: int, *, level: str, text: str, at: datetime.datetime | None = None
+) -> tuple[RunEvent, bool]:
+    """Keep a message of the pipeline; answers it and whether it is new.
+
+    The same level, text and time are the same message. Without a time, the run's newest message said again
+    within a minute is taken for a repetition.
+    """
+
+    def work(writer: _Writer) -> tuple[RunEvent, bool]:
+        same = RunEvent.objects.filter(run=writer.run, level=level, text=text)
+        if at is not None:
+            known = same.filter(at=at).first()
+        else:
+            known = RunEvent.objects.filter(run=writer.run).order_by("-pk").first()
+            if known is not None and not (
+                (known.level, known.text) == (level, text) and writer.now - known.at < HEARTBEAT
+            ):
+                known = None
+        if known is not None:
+            return known, False
+        writer.refuse_archived()
+        event = RunEvent.objects.create(
+            run=writer.run,
+            level=level,
+            text=text,
+            at=at or writer.now,
+            revision=writer.next_revision(writer.run),
+        )
+        return event, True
+
+    return _transaction(session_id, run_id, work)
+
+
+@dataclass(slots=True)
+class ImageOf:
+    """Which row an image belongs to: the model, how to find it in its run, and the column that names the file."""
+
+    model: type
+    column: str
+    lookup: dict[str, Any] = field(default_factory=dict)
+
+
+def attach_image(session_id: int, run_id: int, target: ImageOf, file_name: str):
+    """Let a row show an image that is already safe on disk; answers the row and whether anything changed.
+
+    Raises the model's DoesNotExist where the run has no such row.
+    """
+
+    def work(writer: _Writer):
+        row = target.model.objects.get(run=writer.run, **target.lookup)
+        if getattr(row, target.column) == file_name:
+            row_changed = False
+        else:
+            writer.refuse_archived()
+            setattr(row, target.column, file_name)
+            row.revision = writer.next_revision(writer.run)
+            row.save(update_fields=[target.column, "revision"])
+            row_changed = True
+        return row, row_changed
+
+    return _transaction(session_id, run_id, work)
