@@ -168,10 +168,11 @@ class Agent:
 
     def once(self) -> int:
         assert self.sync is not None
-        self.sync.numbers()
-        if not self.options.no_images:
-            self.sync.pictures()
-            self.sync.numbers()  # what was refused meanwhile is told, and what grew is sent
+        for _ in range(2):
+            # The second look sends what grew meanwhile and what was being written at the first.
+            self.sync.numbers()
+            if not self.options.no_images:
+                self.sync.pictures()
         self.display.clear()
         for line in self.sync.counts.lines():
             print(line)

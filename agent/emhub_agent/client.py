@@ -120,6 +120,9 @@ class Client:
         """Return the run with this ``key``, made if the session has none; ``software`` is needed too."""
         return self.request("POST", f"/sessions/{_quoted(session)}/runs/", body=fields)
 
+    def get_run(self, run: int) -> dict[str, Any]:
+        return self.request("GET", f"/runs/{run}/")
+
     def update_run(self, run: int, **fields: Any) -> dict[str, Any]:
         """Change a run's fields; with none, only say that the pipeline is alive."""
         return self.request("PATCH", f"/runs/{run}/", body=fields)

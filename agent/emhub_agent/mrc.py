@@ -7,8 +7,10 @@ top, so that coordinates in pixels of the file fall where they belong.
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
+from typing import NamedTuple
 
 import mrcfile
 import numpy as np
@@ -18,18 +20,45 @@ from PIL import Image, features
 SIDE = 512
 
 
+#: Bytes of one value by the mode in the header.
+VALUE_BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}
+
+
+class Header(NamedTuple):
+    """What of an MRC2014 header is needed to know whether the file is whole."""
+
+    width: int
+    height: int
+    sections: int
+    mode: int
+    extended: int  # bytes between header and data
+
+    @property
+    def file_size(self) -> int:
+        return 1024 + self.extended + self.width * self.height * self.sections * VALUE_BYTES[self.mode]
+
+
+def read_header(path: str) -> Header:
+    """Raises OSError where the file cannot be read and ValueError where it is not an MRC file."""
+    with open(path, "rb") as handle:
+        data = handle.read(1024)
+    if len(data) < 1024:
+        raise ValueError("the file is not whole")
+    for order in ("<", ">"):
+        header = Header(*struct.unpack(order + "4i", data[:16]), *struct.unpack(order + "i", data[92:96]))
+        sizes = (header.width, header.height, header.sections)
+        if header.mode in VALUE_BYTES and header.extended >= 0 and all(0 < size < 2**20 for size in sizes):
+            return header
+    raise ValueError("the file is not an MRC file of a kind that can be drawn")
+
+
 def mrc_size(path: str) -> tuple[int, int] | None:
-    """Return (width, height) from the header, or None where there is no such file."""
+    """Return (width, height) from the header, or None where there is none."""
     try:
-        with open(path, "rb") as handle:
-            header = handle.read(8)
-        for order in ("<2i", ">2i"):
-            width, height = struct.unpack(order, header)
-            if 0 < width < 2**17 and 0 < height < 2**17:
-                return width, height
-    except (OSError, struct.error):
-        pass
-    return None
+        header = read_header(path)
+    except (OSError, ValueError):
+        return None
+    return header.width, header.height
 
 
 def thumbnail(path: str, section: int = 1, side: int = SIDE) -> tuple[bytes, str]:
@@ -43,14 +72,14 @@ def thumbnail(path: str, section: int = 1, side: int = SIDE) -> tuple[bytes, str
 
 
 def _section(path: str, section: int) -> np.ndarray:
+    if os.path.getsize(path) < read_header(path).file_size:
+        raise ValueError("the file is not whole")
     try:
         with warnings.catch_warnings():
             # Headers written by other programs are often a little wrong and the data are fine.
             warnings.simplefilter("ignore")
             with mrcfile.mmap(path, mode="r", permissive=True) as handle:
                 data = handle.data
-                if data is None:
-                    raise ValueError("the file is not whole")
                 if data.ndim == 2:
                     data = data[np.newaxis]
                 if not 1 <= section <= data.shape[0] or data.ndim != 3:
@@ -65,8 +94,6 @@ def shrink(data: np.ndarray, side: int) -> np.ndarray:
 
     Works in strips, so that a large micrograph is never in memory as a whole.
     """
-    if np.iscomplexobj(data):
-        data = np.abs(data)
     height, width = data.shape
     factor = max(1, max(height, width) // side)
     rows, columns = height // factor, width // factor

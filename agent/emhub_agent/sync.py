@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from .client import AnswerError, Client, Conflict, ItemError, NotFound, Refused, moment
 from .mrc import thumbnail
-from .readers.base import Deferred, Event, Picture, Reader, RunNews
+from .readers.base import Deferred, Event, Picture, Reader, RunNews, signature
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,9 @@ class RunSync:
         self.known_events: set[tuple] | None = None
         self.known_images: set[tuple] | None = None
         self.last_write = 0.0
-        self.failed_reads: dict[str, tuple[Deferred, int]] = {}
+        self.refused: set[str] = set()  # names of micrographs
+        # Pictures that could not be made, and how their file was then: tried again when it changes.
+        self.unreadable: dict[tuple, tuple[Picture, Any]] = {}
 
     def take(self, news: RunNews) -> None:
         self.info, self.status = news.info, news.status
@@ -76,10 +78,15 @@ class RunSync:
         for found in news.classes:
             self.classes[found.job] = found
             # Of a job only its newest iteration is worth sending.
-            for identity in [key for key in self.pictures if key[:2] == ("class_average", found.job)]:
-                del self.pictures[identity]
+            for waiting in (self.pictures, self.unreadable):
+                for identity in [key for key in waiting if key[:2] == ("class_average", found.job)]:
+                    del waiting[identity]
         for picture in news.pictures:
             self.pictures[picture.identity] = picture
+        for identity, (picture, state) in list(self.unreadable.items()):
+            if signature(picture.path) != state:
+                del self.unreadable[identity]
+                self.pictures.setdefault(identity, picture)
         self.events.extend(news.events)
 
     @property
@@ -257,6 +264,7 @@ class Sync:
                 batch = batch[middle:]
                 continue
             self.counts.add("micrographs", **_counted(answer))
+            run.refused.difference_update(row["name"] for row in batch)
             run.last_write = time.monotonic()
             return
 
@@ -305,6 +313,8 @@ class Sync:
         log.warning("%s", text)
         if kind in self.counts.rows:
             self.counts.add(kind, refused=1)
+        if kind == "micrographs":
+            run.refused.add(item.name)
         if kind != "events":
             event = Event("warning", text[:2000])
             if all(event.text != other.text for other in run.events):
@@ -319,17 +329,25 @@ class Sync:
         if identity in run.known_images:
             self.counts.add("images", unchanged=1)
             return
+        if picture.micrograph in run.refused:
+            return  # there is nothing on the site that it could be a picture of
+        state = signature(picture.path)
         try:
             data, media_type = thumbnail(picture.path, picture.number or 1)
+        except FileNotFoundError:
+            return  # taken away since
         except (OSError, ValueError, MemoryError) as error:
-            log.warning("No picture of %s: %s", picture.path, error)
+            run.unreadable[identity] = (picture, state)
+            log.warning("No picture of %s yet: %s", picture.path, error)
             return
         of = {"micrograph": picture.micrograph}
         if picture.kind == "class_average":
             of = {"job": picture.job, "iteration": picture.iteration, "number": picture.number}
         try:
             self.client.post_image(run.id, picture.kind, data, media_type, **of)
-        except Refused as error:
+        except (Refused, NotFound) as error:
+            if isinstance(error, NotFound):
+                self.client.get_run(run.id)  # not there either: it is the run that is gone
             name = picture.micrograph or f"{picture.job} class {picture.number}"
             self._refused(run, "images", ItemError(None, f"{picture.kind} of {name}", {"": error.detail}))
             return

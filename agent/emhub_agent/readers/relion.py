@@ -119,6 +119,8 @@ _VERSION = re.compile(r"RELION (?:version: ?|optimiser; version )([\w.-]+)")
 
 # So many of the newest rows are looked at again at every look for files that came after their row.
 RECENT = 500
+# A file that has not changed for so many seconds is not being written.
+SETTLED = 5.0
 
 
 class Job(NamedTuple):
@@ -141,7 +143,10 @@ class Pipeline:
         producer: dict[str, str] = {}
         edges = []
         coordinates = set()
-        for item in star.read(path):
+        lines = list(star.whole_lines(path))
+        #: Whether the last of its tables is there; a file without it may be cut mid-write.
+        self.is_whole = any(line.startswith("data_pipeline_output_edges") for line in lines)
+        for item in star.parse(lines):
             if not isinstance(item, star.Row):
                 continue
             if item.block == "pipeline_processes":
@@ -370,13 +375,14 @@ class MotionTable(Table):
         """Return the movie's name from the micrograph's own STAR file: the reliable link back."""
         if not metadata:
             return None
+        movie = None
         try:
             for item in star.read(self.reader.path(metadata)):
                 if item.block != "general":
                     break
                 if isinstance(item, star.Pair):
                     if item.label == "rlnMicrographMovieName":
-                        return item.value
+                        movie = item.value or None
                     value = star.number(item.value)
                     if value is not None:
                         self.geometry.setdefault(item.label, value)
@@ -384,7 +390,7 @@ class MotionTable(Table):
             pass
         except OSError as error:
             self.reader.warn(metadata, error)
-        return None
+        return movie
 
 
 class CtfTable(Table):
@@ -503,10 +509,10 @@ class Classes:
         self.reader, self.job = reader, job
         self.found: ClassSet | None = None
         self.stack: str | None = None
-        self.diameter: float | None = None
         self._state: tuple | None = None
+        self._seen: dict[int, tuple] = {}
 
-    def refresh(self) -> None:
+    def refresh(self, is_finished: bool) -> None:
         folder = self.reader.path(self.job)
         try:
             iterations = []
@@ -527,6 +533,8 @@ class Classes:
                 return
             if state[1][1] is None:
                 continue  # the particles' table comes after the model's
+            if not is_finished and not self._is_settled(state):
+                continue
             try:
                 found = self._read(iteration, files[0], files[1])
             except (OSError, ValueError) as error:
@@ -536,6 +544,13 @@ class Classes:
                 self._state, self.found = state, found
                 self.stack = files[2] if state[1][2] else None
                 return
+
+    def _is_settled(self, state: tuple) -> bool:
+        """Whether nobody is writing these files: unchanged since the last look, or for some seconds."""
+        newest = max(changed for changed, _ in filter(None, state[1])) / 1e9
+        seen = self._seen.get(state[0])
+        self._seen[state[0]] = state
+        return state == seen or time.time() - newest > SETTLED
 
     def _read(self, iteration: int, model: str, data: str) -> ClassSet | None:
         expected = None
@@ -629,7 +644,7 @@ class RelionReader(Reader):
                     table = self._tables[name] = TABLES[job.kind](self, name)
                 table.refresh(self._output(pipeline, job), statuses[name][0] == "finished")
             elif job.kind == "class2d":
-                self._classes.setdefault(name, Classes(self, name)).refresh()
+                self._classes.setdefault(name, Classes(self, name)).refresh(statuses[name][0] == "finished")
         return [self._news(pipeline, branch, statuses) for branch in self._branches(pipeline)]
 
     def forget(self, key: str) -> None:
@@ -646,6 +661,12 @@ class RelionReader(Reader):
             if self._pipeline is None:
                 state = self._settled(path)
             found = Pipeline(path)
+            for _ in range(10):
+                # Keys of runs hang by the first reading: a file cut mid-write would give wrong ones.
+                if self._pipeline is not None or found.is_whole:
+                    break
+                time.sleep(0.1)
+                state, found = signature(path), Pipeline(path)
         except OSError as error:
             if self._pipeline is None:
                 raise ReaderError(f"{path} cannot be read: {error.strerror}.") from error

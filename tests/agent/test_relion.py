@@ -1,0 +1,564 @@
+"""The RELION reader: real projects against an independent reading, then what real projects do not show."""
+
+import itertools
+import json
+import os
+import shutil
+
+import gemmi
+import pytest
+from emhub_agent.readers.base import Deferred, ReaderError
+from emhub_agent.readers.relion import RelionReader, job_of, without_job
+
+from . import project
+
+
+def look(root, **options):
+    return RelionReader(str(root), **options).look()
+
+
+def loaded(news):
+    """The micrographs of one run with their coordinates read."""
+    rows = {}
+    for name, fields in news.micrographs.items():
+        rows[name] = {}
+        for field, value in fields.items():
+            rows[name].update(value.load() if isinstance(value, Deferred) else {field: value})
+    return rows
+
+
+def table(path, block):
+    """Read a STAR table with gemmi: a list of rows as dictionaries."""
+    for found in gemmi.cif.read(str(path)):
+        if found.name.strip(" #") == block:
+            for item in found:
+                if item.loop is not None:
+                    tags = [tag.lstrip("_") for tag in item.loop.tags]
+                    width = len(tags)
+                    values = list(item.loop.values)
+                    return [
+                        dict(zip(tags, values[i : i + width], strict=False))
+                        for i in range(0, len(values), width)
+                    ]
+    raise AssertionError(f"no {block} in {path}")
+
+
+class TestRelion5:
+    """A user's project, with deleted CTF jobs, picks on a part of the micrographs and empty classes."""
+
+    def test_one_run_with_its_geometry(self, relion5):
+        [news] = look(relion5)
+        assert news.key == "sppractice-relion5-tutorial/Import/job001"
+        assert news.status == "finished"
+        info = news.info
+        assert (info["software"], info["version"]) == ("RELION", "5.0-beta-3-commit-12cf15")
+        assert (info["pixel_size"], info["width"], info["height"]) == (0.885, 3710, 3838)
+        assert info["particle_diameter"] == 200
+        assert info["parameters"]["motioncorr.dose_per_frame"] == 1.277
+        assert info["parameters"]["ctffind.resmax"] == 5
+        assert str(relion5) not in json.dumps(info)
+
+    def test_every_movie_by_the_name_of_its_own_star_file(self, relion5):
+        [news] = look(relion5)
+        movies = [
+            row["rlnMicrographMovieName"] for row in table(relion5 / "Import/job001/movies.star", "movies")
+        ]
+        assert list(news.micrographs) == movies
+
+    def test_values_equal_an_independent_reading(self, relion5):
+        [news] = look(relion5)
+        found = loaded(news)
+        motion = table(relion5 / "MotionCorr/job002/corrected_micrographs.star", "micrographs")
+        ctf = {
+            row["rlnMicrographName"]: row
+            for row in table(relion5 / "CtfFind/job005/micrographs_ctf.star", "micrographs")
+        }
+        assert len(motion) == len(found) == 24
+        for row in motion:
+            link = gemmi.cif.read(str(relion5 / row["rlnMicrographMetadata"]))
+            mine = found[link.find_block("general").find_value("_rlnMicrographMovieName")]
+            for field in ("Total", "Early", "Late"):
+                # In pixels in the file; the project's movies have 0.885 Å a pixel.
+                assert mine[f"motion_{field.lower()}"] == pytest.approx(
+                    float(row[f"rlnAccumMotion{field}"]) * 0.885
+                )
+            theirs = ctf[row["rlnMicrographName"]]
+            for field, label in (
+                ("defocus_u", "rlnDefocusU"),
+                ("defocus_v", "rlnDefocusV"),
+                ("defocus_angle", "rlnDefocusAngle"),
+                ("ctf_resolution", "rlnCtfMaxResolution"),
+                ("ctf_score", "rlnCtfFigureOfMerit"),
+                ("ice_thickness", "rlnCtfIceRingDensity"),
+            ):
+                assert mine[field] == float(theirs[label])
+
+    def test_motion_is_the_path_of_the_shifts_in_angstrom(self, relion5):
+        """Recomputed from the frames' shifts, so that no reading of the summary's unit is taken on trust."""
+        [news] = look(relion5)
+        document = relion5 / "MotionCorr/job002/Movies/20170629_00021_frameImage.star"
+        shifts = [
+            (float(row["rlnMicrographShiftX"]), float(row["rlnMicrographShiftY"]))
+            for row in table(document, "global_shift")
+        ]
+        path = sum(
+            ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5 for (x0, y0), (x1, y1) in itertools.pairwise(shifts)
+        )
+        total = news.micrographs["Movies/20170629_00021_frameImage.tiff"]["motion_total"]
+        assert total == pytest.approx(path * 0.885, rel=1e-4)
+
+    def test_picks_of_the_automatic_picker_where_both_picked(self, relion5):
+        [news] = look(relion5)
+        found = loaded(news)
+        picked = {name: row for name, row in found.items() if "particles" in row}
+        counts = {
+            row["rlnMicrographName"].rsplit("/", 1)[1][:-4]: int(row["rlnGroupNrParticles"])
+            for row in table(relion5 / "AutoPick/job008/summary.star", "")
+        }
+        assert {name.rsplit("/", 1)[1][:-5]: row["particles"] for name, row in picked.items()} == counts
+        for name, row in picked.items():
+            stem = name.rsplit("/", 1)[1][:-5]
+            points = table(relion5 / f"AutoPick/job008/Movies/{stem}_autopick.star", "")
+            assert row["coordinates"] == [
+                [
+                    pytest.approx(float(point["rlnCoordinateX"]), abs=0.01),
+                    pytest.approx(float(point["rlnCoordinateY"]), abs=0.01),
+                ]
+                for point in points
+            ]
+
+    def test_classes_of_the_last_iteration(self, relion5):
+        [news] = look(relion5)
+        [found] = news.classes
+        assert (found.job, found.iteration, len(found.classes)) == ("Class2D/job010", 25, 50)
+        particles = table(relion5 / "Class2D/job010/run_it025_data.star", "particles")
+        model = table(relion5 / "Class2D/job010/run_it025_model.star", "model_classes")
+        assert sum(row["particles"] for row in found.classes) == len(particles) == 2374
+        for row, theirs in zip(found.classes, model, strict=False):
+            assert row["number"] == int(theirs["rlnReferenceImage"].split("@")[0])
+            assert row["particles"] == sum(int(p["rlnClassNumber"]) == row["number"] for p in particles)
+            resolution = float(theirs["rlnEstimatedResolution"])
+            assert row["resolution"] == (None if resolution == float("inf") else resolution)
+
+    def test_pictures_of_what_exists(self, relion5):
+        [news] = look(relion5)
+        kinds = [picture.kind for picture in news.pictures]
+        used = sum(row["particles"] > 0 for row in news.classes[0].classes)
+        assert (kinds.count("psd"), kinds.count("micrograph"), kinds.count("class_average")) == (2, 0, used)
+        assert all(os.path.exists(picture.path) for picture in news.pictures)
+
+    def test_a_second_look_has_nothing_to_tell(self, relion5):
+        reader = RelionReader(str(relion5))
+        reader.look()
+        [news] = reader.look()
+        assert not (news.micrographs)
+        assert not (news.classes)
+        assert not (news.pictures)
+        assert not (news.events)
+        reader.forget(news.key)
+        [news] = reader.look()
+        assert (len(news.micrographs), len(news.classes)) == (24, 1)
+
+
+class TestRelion31:
+    """Loose files of a 3.1/4 project, put where their pipeline says they were."""
+
+    @pytest.fixture
+    def root(self, relion31, tmp_path):
+        for name, place in (
+            ("default_pipeline.star", ""),
+            ("corrected_micrographs.star", "MotionCorr/job002"),
+            ("micrographs_ctf.star", "CtfFind/job003"),
+            ("autopick.star", "AutoPick/job004"),
+            ("job.star", "AutoPick/job004"),
+            ("20170629_00049_frameImage_autopick.star", "AutoPick/job004/Movies"),
+            ("relion5_job002_job.star", "MotionCorr/job002"),
+            *(
+                (f"run_it025_{end}.star", "Class2D/job008")
+                for end in ("data", "model", "optimiser", "sampling")
+            ),
+        ):
+            (tmp_path / place).mkdir(parents=True, exist_ok=True)
+            target = "job.star" if name.endswith("_job.star") else name
+            shutil.copy(relion31 / name, tmp_path / place / target)
+        return tmp_path
+
+    def test_values_equal_an_independent_reading(self, root):
+        [news] = look(root)
+        found = loaded(news)
+        motion = table(root / "MotionCorr/job002/corrected_micrographs.star", "micrographs")
+        ctf = table(root / "CtfFind/job003/micrographs_ctf.star", "micrographs")
+        # Neither the movies' table nor the micrographs' own files are there: the path without its job remains.
+        names = [row["rlnMicrographName"].replace("MotionCorr/job002/", "") for row in motion]
+        assert list(found) == names
+        for name, moved, theirs in zip(names, motion, ctf, strict=False):
+            assert found[name]["motion_total"] == pytest.approx(float(moved["rlnAccumMotionTotal"]) * 0.885)
+            assert found[name]["defocus_u"] == float(theirs["rlnDefocusU"])
+            assert found[name]["ctf_resolution"] == float(theirs["rlnCtfMaxResolution"])
+            assert "ice_thickness" not in found[name]
+
+    def test_picks_where_their_file_is(self, root):
+        [news] = look(root)
+        found = loaded(news)
+        points = table(root / "AutoPick/job004/Movies/20170629_00049_frameImage_autopick.star", "")
+        assert found["Movies/20170629_00049_frameImage.mrc"]["particles"] == len(points)
+        assert sum("particles" in row for row in found.values()) == 1
+
+    def test_classes_version_and_status(self, root):
+        reader = RelionReader(str(root))
+        reader.look()  # copied this moment, and the job is said to run: believed when it has not changed since
+        [news] = reader.look()
+        [found] = news.classes
+        particles = table(root / "Class2D/job008/run_it025_data.star", "particles")
+        assert (found.job, found.iteration) == ("Class2D/job008", 25)
+        assert sum(row["particles"] for row in found.classes) == len(particles)
+        assert news.info["version"] == "4.0.0-commit-1569f0"
+        assert news.status == "running"
+        assert news.info["parameters"]["autopick.log_diam_max"] == 190
+
+    def test_epu_names_keep_their_folders(self, relion31, tmp_path):
+        source = relion31.parent / "emwrap-epu-gridsquare-excerpt"
+        project.write(
+            tmp_path,
+            {
+                "default_pipeline.star": project.pipeline(
+                    [("CtfFind/job005", "relion.ctffind.ctffind4", "Running")]
+                )
+            },
+        )
+        (tmp_path / "CtfFind/job005").mkdir(parents=True)
+        shutil.copy(source / "micrographs_ctf.star", tmp_path / "CtfFind/job005/micrographs_ctf.star")
+        [news] = look(tmp_path)
+        assert next(iter(news.micrographs)) == (
+            "data/Images-Disc1/GridSquare_23333186/Data/"
+            "FoilHole_23379462_Data_23378980_4_20240423_193203_fractions.mrc"
+        )
+
+
+class TestWrittenProjects:
+    def test_picks_by_suffix_and_numbers_for_types(self, tmp_path):
+        """RELION 3.1: a pipeline of numbers, coordinates found through a plain-text file."""
+        made = project.files(count=3, images=False, iterations=())
+        made["default_pipeline.star"] = (
+            project.pipeline(
+                [
+                    ("Import/job001", 0, 2),
+                    ("MotionCorr/job002", 1, 2),
+                    ("CtfFind/job003", 2, 2),
+                    ("AutoPick/job004", 4, 0),
+                    ("Class2D/job006", 8, 1),
+                ],
+                [
+                    ("Import/job001/movies.star", "MotionCorr/job002"),
+                    ("MotionCorr/job002/corrected_micrographs.star", "CtfFind/job003"),
+                    ("CtfFind/job003/micrographs_ctf.star", "AutoPick/job004"),
+                ],
+                [("AutoPick/job004", "AutoPick/job004/coords_suffix_autopick.star")],
+                numeric=True,
+            )
+            .replace("version 50001", "version 30001")
+            .encode()
+        )
+        del made["AutoPick/job004/autopick.star"]
+        made["AutoPick/job004/coords_suffix_autopick.star"] = b"CtfFind/job003/micrographs_ctf.star\n"
+        [news] = look(project.write(tmp_path, made))
+        assert [row["particles"] for row in loaded(news).values()] == [4, 4, 4]
+        assert (news.info["version"], news.status) == ("3.1", "running")
+
+    def test_before_31_the_pixel_size_is_that_of_the_detector(self, tmp_path):
+        made = project.files(count=1, images=False, iterations=())
+        made["MotionCorr/job002/corrected_micrographs.star"] = project.loop(
+            "",
+            ["rlnMicrographName", "rlnAccumMotionTotal", "rlnDetectorPixelSize", "rlnMagnification"],
+            [("MotionCorr/job002/Movies/grid_001.mrc", 10, 5.0, 50000)],
+        )
+        [news] = look(project.write(tmp_path, made))
+        assert news.micrographs[project.movie(1)]["motion_total"] == 10.0
+
+    def test_motion_without_any_pixel_size_is_unknown_not_wrong(self, tmp_path):
+        made = project.files(count=1, images=False, iterations=())
+        for path in list(made):
+            made[path] = made[path].replace(b"rlnMicrographOriginalPixelSize", b"rlnSomethingElse")
+        [news] = look(project.write(tmp_path, made))
+        assert "motion_total" not in news.micrographs[project.movie(1)]
+        assert "defocus_u" in news.micrographs[project.movie(1)]
+
+    def test_job_options_of_31_with_help_texts_and_irregular_quotes(self, tmp_path):
+        made = project.files(count=1, images=False, iterations=())
+        made["MotionCorr/job002/job.star"] = (
+            project.pairs("job", {"rlnJobType": 1})
+            + project.loop(
+                "joboptions_values",
+                ["rlnJobOptionVariable", "rlnJobOptionValue"],
+                [
+                    ("dose_per_frame", "1.277"),
+                    ("gain_rot", "No__rotation__(0)"),
+                    ("fn_defect", '""'),
+                    ("gain_flip", '"No flipping (0)"'),
+                    ("patch_x", "5"),
+                ],
+            )
+            + project.loop(
+                "joboptions_full_definition",
+                ["rlnJobOptionVariable", "rlnJobOptionGUILabel", "rlnJobOptionHelpText"],
+                [("patch_x", "\"it's", "CTFFIND's__'text ++un\"defined++")],
+            )
+        ).encode()
+        [news] = look(project.write(tmp_path, made))
+        parameters = news.info["parameters"]
+        assert parameters["motioncorr.dose_per_frame"] == 1.277
+        assert parameters["motioncorr.gain_rot"] == "No rotation (0)"
+        assert parameters["motioncorr.gain_flip"] == "No flipping (0)"
+        assert parameters["motioncorr.patch_x"] == 5
+
+    def test_dots_in_a_movies_name_are_matched_with_their_underscores(self, tmp_path):
+        made = project.files(count=1, images=False, iterations=())
+        for path in list(made):
+            data = made.pop(path)
+            if path.startswith("Import"):
+                data = data.replace(b"grid_001.tiff", b"TS_01_000_-3.0.mrc")
+            if "corrected" in path or "micrographs_ctf" in path:
+                data = data.replace(b"grid_001", b"TS_01_000_-3_0")
+            if not path.endswith("Movies/grid_001.star") and "AutoPick" not in path:
+                made[path] = data
+        [news] = look(project.write(tmp_path, made))
+        assert list(news.micrographs) == ["Movies/TS_01_000_-3.0.mrc"]
+        assert "defocus_u" in news.micrographs["Movies/TS_01_000_-3.0.mrc"]
+
+    def test_width_height_and_pixel_size_are_the_micrographs_not_the_movies(self, tmp_path):
+        [news] = look(project.write(tmp_path, project.files(count=1)))
+        assert (news.info["width"], news.info["height"], news.info["pixel_size"]) == (48, 32, project.BINNED)
+        # The same without the image, from the movie's size and its binning.
+        (tmp_path / "MotionCorr/job002/Movies/grid_001.mrc").unlink()
+        [news] = look(tmp_path)
+        assert (news.info["width"], news.info["height"]) == (48, 32)
+
+    def test_imported_movies_are_told_before_anything_is_done(self, tmp_path):
+        made = project.files(count=3)
+        kept = {path: made[path] for path in ("default_pipeline.star", "Import/job001/movies.star")}
+        [news] = look(project.write(tmp_path, kept))
+        assert news.micrographs == {project.movie(number): {} for number in (1, 2, 3)}
+
+    def test_only_what_changed_is_told_again(self, tmp_path):
+        made = project.files(count=3, images=False)
+        reader = RelionReader(str(project.write(tmp_path, made)))
+        reader.look()
+        ctf = made["CtfFind/job003/micrographs_ctf.star"].replace(b"12137.000000", b"13137.000000")
+        project.write(tmp_path, {"CtfFind/job003/micrographs_ctf.star": ctf})
+        [news] = reader.look()
+        assert news.micrographs == {project.movie(2): {"defocus_u": 13137.0}}
+
+    def test_picks_changed_in_place_are_told_again(self, tmp_path):
+        made = project.files(count=2, images=False)
+        reader = RelionReader(str(project.write(tmp_path, made)))
+        reader.look()
+        path = "AutoPick/job004/Movies/grid_002_autopick.star"
+        project.write(tmp_path, {path: made[path] + b" 1.5 2.5 0.1 \n"})
+        [news] = reader.look()
+        assert [row["particles"] for row in loaded(news).values()] == [5]
+
+    def test_a_file_written_anew_takes_nothing_back_while_its_job_runs(self, tmp_path):
+        made = project.files(count=4, images=False)
+        reader = RelionReader(str(project.write(tmp_path, made)))
+        reader.look()
+        path = "CtfFind/job003/micrographs_ctf.star"
+        project.write(tmp_path, {path: made[path][: len(made[path]) // 2]})
+        assert not reader.look()[0].micrographs
+        project.write(tmp_path, {path: made[path]})
+        assert not reader.look()[0].micrographs
+
+    def test_a_deleted_job_takes_its_values_with_it(self, tmp_path):
+        made = project.files(count=1, images=False, iterations=())
+        reader = RelionReader(str(project.write(tmp_path, made)))
+        reader.look()
+        text = made["default_pipeline.star"].decode().splitlines(keepends=True)
+        project.write(
+            tmp_path,
+            {"default_pipeline.star": "".join(line for line in text if "AutoPick/job004" not in line)},
+        )
+        assert not reader.look()[0].micrographs  # it may be a file cut mid-write
+        [news] = reader.look()
+        assert news.micrographs == {project.movie(1): {"coordinates": None, "particles": None}}
+
+    def test_a_pipeline_cut_mid_write_changes_nothing(self, tmp_path):
+        made = project.files(count=2, images=False)
+        reader = RelionReader(str(project.write(tmp_path, made)))
+        key = reader.look()[0].key
+        whole = made["default_pipeline.star"]
+        for cut in (0, 100, len(whole) // 2, len(whole) - 60):
+            project.write(tmp_path, {"default_pipeline.star": whole[:cut]})
+            [news] = reader.look()
+            assert (news.key, news.micrographs) == (key, {})
+            project.write(tmp_path, {"default_pipeline.star": whole})
+            [news] = reader.look()
+            assert (news.key, news.micrographs) == (key, {})
+
+    def test_a_new_iteration_of_classes_is_told_once_it_is_whole(self, tmp_path):
+        made = project.files(count=2, iterations=(1, 2))
+        second = {path: made.pop(path) for path in list(made) if "_it002_" in path}
+        reader = RelionReader(str(project.write(tmp_path, made)))
+        assert [found.iteration for found in reader.look()[0].classes] == []  # written this moment
+        assert [found.iteration for found in reader.look()[0].classes] == [1]
+        model = "Class2D/job006/run_it002_model.star"
+        project.write(tmp_path, {model: second[model]})
+        for _ in range(2):
+            assert reader.look()[0].classes == []
+        project.write(tmp_path, second)
+        reader.look()
+        project.write(tmp_path, {model: second[model][:-120]})  # still being written
+        reader.look()
+        assert reader.look()[0].classes == []
+        project.write(tmp_path, second)
+        reader.look()
+        [news] = reader.look()
+        assert [found.iteration for found in news.classes] == [2]
+        assert {picture.iteration for picture in news.pictures} == {2}
+        assert reader.look()[0].classes == []
+
+    def test_unreadable_files_are_left_for_later_and_the_rest_goes_on(self, tmp_path, caplog):
+        made = project.files(count=2, images=False, iterations=())
+        root = project.write(tmp_path, made)
+        path = root / "CtfFind/job003/micrographs_ctf.star"
+        data = path.read_bytes()
+        path.unlink()
+        path.mkdir()  # cannot be read, whoever runs the tests
+        reader = RelionReader(str(root))
+        [news] = reader.look()
+        assert "motion_total" in news.micrographs[project.movie(1)]
+        assert "defocus_u" not in news.micrographs[project.movie(1)]
+        path.rmdir()
+        path.write_bytes(data)
+        assert "defocus_u" in reader.look()[0].micrographs[project.movie(1)]
+
+    def test_reading_leaves_the_project_as_it_was(self, tmp_path):
+        root = project.write(tmp_path, project.files(count=2))
+        before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+        reader = RelionReader(str(root))
+        reader.look()
+        reader.look()
+        assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+    @pytest.mark.parametrize("make", ["missing", "file", "empty"])
+    def test_a_folder_that_is_no_project_is_refused_in_words(self, tmp_path, make):
+        place = tmp_path / "project"
+        if make == "file":
+            place.write_text("")
+        elif make == "empty":
+            place.mkdir()
+        with pytest.raises(ReaderError, match=r"no folder|not a RELION project"):
+            RelionReader(str(place))
+
+
+class TestBranches:
+    """Several CtfFind jobs are several runs."""
+
+    JOBS = (
+        ("Import/job001", "relion.import.movies", "Succeeded"),
+        ("MotionCorr/job002", "relion.motioncorr.own", "Succeeded"),
+        ("CtfFind/job003", "relion.ctffind.ctffind4", "Succeeded"),
+        ("CtfFind/job007", "relion.ctffind.ctffind4", "Succeeded"),
+        ("AutoPick/job008", "relion.autopick.log", "Running"),
+    )
+    INPUTS = (
+        ("Import/job001/movies.star", "MotionCorr/job002"),
+        ("MotionCorr/job002/corrected_micrographs.star", "CtfFind/job003"),
+        ("MotionCorr/job002/corrected_micrographs.star", "CtfFind/job007"),
+        ("CtfFind/job007/micrographs_ctf.star", "AutoPick/job008"),
+    )
+
+    def write(self, root, jobs=JOBS, inputs=INPUTS):
+        names = {name for name, _, _ in jobs}
+        inputs = [(node, job) for node, job in inputs if job in names]
+        made = project.files(count=2, images=False, iterations=())
+        kept = {path: data for path, data in made.items() if path.startswith(("Import", "MotionCorr"))}
+        kept["default_pipeline.star"] = project.pipeline(jobs, inputs)
+        for number, name in enumerate(name for name in names if name.startswith("CtfFind")):
+            kept[f"{name}/micrographs_ctf.star"] = made["CtfFind/job003/micrographs_ctf.star"].replace(
+                b"0.500000", f"{number}.5".encode()
+            )
+        return project.write(root, kept)
+
+    def test_each_has_its_key_values_and_status(self, tmp_path):
+        first, second = look(self.write(tmp_path), key="p")
+        assert (first.key, second.key) == ("p/Import/job001", "p/CtfFind/job007")
+        assert (first.status, second.status) == ("finished", "running")
+        assert second.info["label"] == "p, CtfFind/job007"
+        one, other = (news.micrographs[project.movie(1)]["ice_thickness"] for news in (first, second))
+        assert one != other
+
+    def test_the_key_stays_as_steps_and_branches_are_added(self, tmp_path):
+        for count in range(1, len(self.JOBS) + 1):
+            keys = [news.key for news in look(self.write(tmp_path, self.JOBS[:count]), key="p")]
+            assert keys[0] == "p/Import/job001"
+        assert keys == ["p/Import/job001", "p/CtfFind/job007"]
+
+    def test_the_key_does_not_know_where_the_project_lies(self, tmp_path):
+        keys = []
+        for parent in ("here", "there"):
+            self.write(tmp_path / parent / "project")
+            keys.append([news.key for news in look(tmp_path / parent / "project")])
+        assert keys[0] == keys[1]
+        assert str(tmp_path) not in keys[0][0]
+
+    def test_a_motion_correction_done_again_is_a_branch_of_its_own(self, tmp_path):
+        jobs = (*self.JOBS[:3], ("MotionCorr/job009", "relion.motioncorr.own", "Running"))
+        inputs = (*self.INPUTS, ("Import/job001/movies.star", "MotionCorr/job009"))
+        self.write(tmp_path, jobs, inputs)
+        assert [news.key for news in look(tmp_path, key="p")] == ["p/Import/job001"]  # nothing in it yet
+        (tmp_path / "MotionCorr/job009").mkdir()
+        source = tmp_path / "MotionCorr/job002/corrected_micrographs.star"
+        shutil.copy(source, tmp_path / "MotionCorr/job009/corrected_micrographs.star")
+        assert [news.key for news in look(tmp_path, key="p")] == ["p/Import/job001", "p/MotionCorr/job009"]
+        jobs = (*jobs, ("CtfFind/job010", "relion.ctffind.ctffind4", "Running"))
+        inputs = (*inputs, ("MotionCorr/job009/corrected_micrographs.star", "CtfFind/job010"))
+        self.write(tmp_path, jobs, inputs)
+        assert [news.key for news in look(tmp_path, key="p")] == ["p/Import/job001", "p/MotionCorr/job009"]
+
+
+class TestStatus:
+    def status(self, root, **marks):
+        root = project.write(root, project.files(count=1, images=False, iterations=()))
+        for job in (
+            "MotionCorr/job002",
+            "CtfFind/job003",
+            "AutoPick/job004",
+            "Extract/job005",
+            "Class2D/job006",
+        ):
+            (root / job).mkdir(parents=True, exist_ok=True)
+            mark = marks.get(job.split("/")[0].lower(), "SUCCESS")
+            if mark:
+                (root / job / f"RELION_JOB_EXIT_{mark}").touch()
+        [news] = look(root)
+        return news
+
+    def test_what_a_job_left_at_its_end_counts_more_than_a_stale_pipeline(self, tmp_path):
+        assert self.status(tmp_path).status == "finished"  # the pipeline says Running
+
+    def test_running_while_one_runs(self, tmp_path):
+        assert self.status(tmp_path, autopick=None).status == "running"
+
+    def test_a_failure_is_an_event_with_its_reason(self, tmp_path):
+        (tmp_path / "CtfFind/job003").mkdir(parents=True)
+        (tmp_path / "CtfFind/job003/run.err").write_text("in: ctffind.cpp\nERROR:\nno executable found\n\n")
+        news = self.status(tmp_path, ctffind="FAILURE")
+        assert news.status == "failed"
+        [event] = news.events
+        assert (event.level, event.text) == ("error", "CtfFind/job003 failed: no executable found")
+        assert event.at.endswith("+00:00")
+
+    def test_an_aborted_job_is_a_warning(self, tmp_path):
+        news = self.status(tmp_path, class2d="ABORTED")
+        assert news.status == "stopped"
+        assert [(event.level, event.text) for event in news.events] == [
+            ("warning", "Class2D/job006 was stopped.")
+        ]
+
+
+def test_paths():
+    assert job_of("CtfFind/job005/Movies/a.ctf:mrc") == "CtfFind/job005"
+    assert job_of("./Import/job001/movies.star") == "Import/job001"
+    assert job_of("Movies/job001/a.tiff") == "Movies/job001"  # looks like one; it is no job of any pipeline
+    assert job_of("Schemes/prep/ctffind/") is None
+    assert without_job("MotionCorr/job002/Movies/a.mrc") == "Movies/a.mrc"
+    assert without_job("Micrographs/a.mrc") == "Micrographs/a.mrc"
