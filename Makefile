@@ -34,6 +34,7 @@ migrate: setup
 	@exec $(PY) manage.py migrate
 
 setup: $(SITE) $(AGENT) $(FRONT)
+	@:
 
 setup-dev: setup $(DEV)
 

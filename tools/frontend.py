@@ -138,6 +138,7 @@ def lay_out(modules, target):
 
 
 def main():
+    say("Fetching the front-end files ...")
     need_space(ROOT, 100, "Fetching the front-end files")
     fetch()
     lay_out(ROOT / "node_modules", ROOT / "static_vendor")

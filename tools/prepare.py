@@ -17,7 +17,7 @@ def check_database(connection):
     try:
         connection.ensure_connection()
     except OperationalError as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason given"
+        reason = " ".join(str(error).split()) or "no reason given"
         stop(
             f"The database does not answer ({reason}). Check DATABASE_URL, or the data folder EMHUB_DATA_DIR."
         )

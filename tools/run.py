@@ -17,7 +17,15 @@ import urllib.request
 from pathlib import Path
 
 import prepare
-from supervise import Backoff, Child, Stopped, die_with_parent, end, stop_on_signals
+from supervise import (
+    Backoff,
+    Child,
+    Stopped,
+    catches_interrupts,
+    die_with_parent,
+    end,
+    stop_on_signals,
+)
 from words import DENIED, DISK, ROOT, need_space, say, stop
 
 PATIENCE = 60  # s until the site must have answered
@@ -90,7 +98,7 @@ def lock(folder):
         handle.seek(0)
         who = handle.read().strip() or "another process"
         stop(
-            f"EMhub runs from {folder} already ({who}). Stop it first, or give this one a data folder of its own: "
+            f"The data folder {folder} is in use ({who}). Stop that one first, or give this one a folder of its own: "
             "make run EMHUB_DATA_DIR=... PORT=..."
         )
     return handle
@@ -205,7 +213,9 @@ class Demo:
 
 
 def prepare_site(settings, with_demo):
-    """Tables, static files, demo. Returns the demo's own words, empty where there is none."""
+    """Tables, static files, demo. Returns the demo's own words (empty where there is none) and whether nobody
+    can log in yet."""
+    from django.contrib.auth import get_user_model
     from django.db import connection
     from django.db.utils import DatabaseError
 
@@ -213,7 +223,8 @@ def prepare_site(settings, with_demo):
         prepare.check_database(connection)
         prepare.migrate(connection, settings)
         prepare.collect_static(settings)
-        return prepare.load_demo() if with_demo else ""
+        words = prepare.load_demo() if with_demo else ""
+        return words, not get_user_model().objects.exists()
     except (OSError, DatabaseError) as error:
         if DISK.search(str(error)) or "disk is full" in str(error):
             stop("The disk is full. Make room and start again: nothing was left half done.")
@@ -254,7 +265,7 @@ def serve(with_demo, target):
     if with_demo and "demo" not in settings.INSTALLED_APPS:
         say("This copy of EMhub comes without its demo folder, so an ordinary site is started.")
         with_demo = False
-    words = prepare_site(settings, with_demo)
+    words, nobody = prepare_site(settings, with_demo)
 
     reach = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}.get(host, host)
     url = f"http://{reach}:{port}"
@@ -267,6 +278,7 @@ def serve(with_demo, target):
         env=env,
         cwd=ROOT,
     )
+    make_listened = "MAKELEVEL" in os.environ and catches_interrupts(os.getppid())
     demo = Demo(url, settings.DATA_DIR / "logs", env)
     try:
         server.start()
@@ -278,11 +290,16 @@ def serve(with_demo, target):
         print(f"\nEMhub runs at {url}\n", flush=True)
         if words:
             print(f"{words}\n", flush=True)
+        elif nobody:
+            print("Nobody can log in yet. Make the first user: .venv/bin/python manage.py createsuperuser\n")
         print("Ctrl-C stops it.", flush=True)
         if with_demo:
             demo.start()
         while server.poll() is None:
             demo.look_after()
+            # An interrupt meant for make alone (`kill -INT`) is not passed on: make forgets its handler and waits.
+            if make_listened and catches_interrupts(os.getppid()) is False:
+                os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
         stop(f"The server ended by itself (exit {server.poll()}).")
     except Stopped:

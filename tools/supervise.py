@@ -26,6 +26,16 @@ def die_with_parent(parent):
         os._exit(1)
 
 
+def catches_interrupts(pid):
+    """Whether a process has a handler for Ctrl-C; None where that cannot be told. Linux only."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            caught = next(line for line in status if line.startswith("SigCgt:"))
+    except (OSError, StopIteration):
+        return None
+    return bool(int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1)
+
+
 class Child:
     """One process: ``start``, ``poll``, ``end``.
 

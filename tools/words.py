@@ -17,7 +17,7 @@ NETWORK = re.compile(
     r"name resolution|name or service not known|nodename nor servname|network is unreachable|"
     r"failed to establish a new connection|connection refused|connection reset|timed? ?out|"
     r"no route to host|max retries exceeded|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN|"
-    r"EHOSTUNREACH|ENETUNREACH|ProxyError",
+    r"EHOSTUNREACH|ENETUNREACH|ProxyError|from versions: none",
     re.IGNORECASE,
 )
 DISK = re.compile(r"no space left on device|disk quota exceeded|ENOSPC|EDQUOT", re.IGNORECASE)
