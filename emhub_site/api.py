@@ -1,13 +1,23 @@
 """What all API views share: JSON in and out, pages, errors. Named in settings, imported by no app."""
 
+import logging
+
 import orjson
+from django.core.exceptions import RequestDataTooBig
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import OperationalError
 from rest_framework import exceptions
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.serializers import as_serializer_error
 from rest_framework.views import exception_handler as drf_exception_handler
+
+from people.api.exceptions import TooLarge
+from people.api.parsers import read_bounded
+
+log = logging.getLogger(__name__)
+BUSY = ("locked", "deadlock", "lock timeout", "statement timeout")
 
 
 class Pagination(PageNumberPagination):
@@ -23,7 +33,7 @@ class OrjsonParser(BaseParser):
 
     def parse(self, stream, media_type=None, parser_context=None):
         try:
-            return orjson.loads(stream.read())
+            return orjson.loads(read_bounded(stream, parser_context))
         except orjson.JSONDecodeError as error:
             raise exceptions.ParseError(f"This is not JSON: {error}") from error
 
@@ -46,8 +56,22 @@ class OrjsonRenderer(BaseRenderer):
         return orjson.dumps(data, default=_default, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
 
 
+class Busy(exceptions.APIException):
+    """503: nothing was stored; the same request may be sent again."""
+
+    status_code = 503
+    default_detail = "The database is busy. Nothing was stored: send the same again in a few seconds."
+    default_code = "busy"
+    wait = 5
+
+
 def exception_handler(exc, context):
-    """DRF's handler, with the models' own ValidationError answered as 400 by field."""
+    """DRF's handler, with errors of Django's own answered as what they mean to a caller."""
     if isinstance(exc, DjangoValidationError):
         exc = exceptions.ValidationError(as_serializer_error(exc))
+    elif isinstance(exc, RequestDataTooBig):
+        exc = TooLarge()
+    elif isinstance(exc, OperationalError) and any(word in str(exc) for word in BUSY):
+        log.warning("Answered 503: %s", exc)
+        exc = Busy()
     return drf_exception_handler(exc, context)

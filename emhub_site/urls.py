@@ -1,9 +1,10 @@
 """Every address of the site."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from emhub_site.api_urls import not_found
 from emhub_site.api_urls import urlpatterns as api_urlpatterns
 from emhub_site.health import health
 
@@ -17,6 +18,7 @@ urlpatterns = [
     path("api/v1/", include((api_urlpatterns, "api"))),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
+    re_path(r"^api/(?P<rest>.*)$", not_found),
     path("people/", include("people.urls")),
     path("microscopes/", include("microscopes.urls")),
     path("bookings/", include("bookings.urls")),

@@ -9,3 +9,11 @@ class Conflict(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
     default_detail = "The record's state does not allow this."
     default_code = "conflict"
+
+
+class TooLarge(exceptions.APIException):
+    """413: refused by its size, before it was read or decoded."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "This is larger than the site takes."
+    default_code = "too_large"

@@ -1,0 +1,420 @@
+"""What watchers and pipelines report, and how anything reads it back.
+
+A view says who may (`visible_to` answers 404, `access.can_report` 403), which run, and hands on: `payloads` checks
+what was sent, `ingest` writes it, `reading` and `statistics` tell it.
+"""
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db.models import F, Sum, Window
+from django.http import FileResponse
+from django.shortcuts import get_object_or_404
+from django.utils.cache import get_conditional_response, patch_vary_headers
+from rest_framework import exceptions, status
+from rest_framework.parsers import MultiPartParser
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.views import APIView
+
+from people.api.exceptions import Conflict, TooLarge
+from people.api.parsers import JSONBytesParser
+from preprocessing import images, ingest, reading, statistics
+from preprocessing.api import payloads
+from preprocessing.identity import identity
+from preprocessing.models import ClassAverage, Micrograph, ProcessingRun, RunEvent
+from sessions_app import access
+from sessions_app.models import Session
+
+MAX_REVISION = 2**63 - 1
+FORMAT = 1  # Part of every ETag: raised when rows are told in another form.
+
+
+ARCHIVED = (
+    "This session is archived: its rows are gone and its summary is frozen. Post to the session you are processing "
+    "now, or ask the facility's staff to create one."
+)
+
+
+class ReportView(APIView):
+    """Common to all that pipelines call: finding the session or run, and errors in the contract's words."""
+
+    parser_classes = [JSONBytesParser]
+
+    def session(self, name: str) -> Session:
+        sessions = Session.objects.visible_to(self.request.user).named(name)
+        return get_object_or_404(sessions.select_related("summary", "booking"))
+
+    def run(self, pk: int) -> ProcessingRun:
+        runs = ProcessingRun.objects.visible_to(self.request.user)
+        return get_object_or_404(runs.select_related("session"), pk=pk)
+
+    def writable_session(self, name: str) -> Session:
+        return self._writable(self.session(name))
+
+    def writable_run(self, pk: int) -> ProcessingRun:
+        run = self.run(pk)
+        self._writable(run.session)
+        return run
+
+    def _writable(self, session: Session) -> Session:
+        if not access.can_report(self.request.user, session):
+            raise exceptions.PermissionDenied(
+                "Only pipelines with a token for this microscope and the facility's staff report processing."
+            )
+        if session.status == Session.Status.ARCHIVED:
+            raise Conflict(ARCHIVED)
+        return session
+
+    def body(self) -> bytes:
+        """The request's JSON, unread; empty where nothing was sent."""
+        data = self.request.data
+        return data if isinstance(data, bytes) else b""
+
+    def handle_exception(self, exc):
+        if isinstance(exc, payloads.Invalid):
+            return self._refusal(exc.detail, status.HTTP_400_BAD_REQUEST)
+        if isinstance(exc, ingest.Refused):
+            return self._refusal({"errors": exc.errors[: payloads.MAX_REPORTED]}, status.HTTP_409_CONFLICT)
+        if isinstance(exc, ingest.SessionArchived):
+            exc = Conflict(ARCHIVED)
+        elif isinstance(exc, ObjectDoesNotExist):
+            # Deleted by staff between the first look and the lock.
+            exc = exceptions.NotFound()
+        return super().handle_exception(exc)
+
+    def _refusal(self, detail: dict, code: int) -> Response:
+        response = Response(detail, status=code)
+        response.exception = True
+        return response
+
+    def after(self, revision: int) -> int:
+        """The revision the reader has, from ?after=."""
+        text = self.request.query_params.get("after", "0")
+        if not (text.isascii() and text.isdigit() and int(text) <= MAX_REVISION):
+            raise exceptions.ValidationError({"after": ["Give the revision of the answer before, or 0."]})
+        if int(text) > revision:
+            raise exceptions.ValidationError(
+                {"after": [f"Nothing has this revision yet: the newest is {revision}. Read again from 0."]}
+            )
+        return int(text)
+
+    def limit(self) -> int:
+        text = self.request.query_params.get("limit", str(reading.PAGE))
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= reading.PAGE):
+            raise exceptions.ValidationError({"limit": [f"Give a number from 1 to {reading.PAGE}."]})
+        return int(text)
+
+    def changes(self, what: str, pk: int, revision: int, read) -> Response:
+        """The answer of `read(after, limit)`, or 304 where the caller has it."""
+        after, limit = self.after(revision), self.limit()
+        etag = f'"{FORMAT}-{what}-{pk}-{after}-{revision}-{limit}"'
+        response = get_conditional_response(self.request, etag=etag)
+        if response is None:
+            response = Response(read(after, limit))
+            response["ETag"] = etag
+        response["Cache-Control"] = "private, no-cache"
+        patch_vary_headers(response, ["Authorization", "Cookie"])
+        return response
+
+    def page(self, queryset, told) -> Response:
+        paginator = api_settings.DEFAULT_PAGINATION_CLASS()
+        rows = paginator.paginate_queryset(queryset, self.request, view=self)
+        return paginator.get_paginated_response([told(row) for row in rows])
+
+
+def _counts(outcome: ingest.Outcome) -> dict:
+    return {
+        "created": outcome.created,
+        "updated": outcome.updated,
+        "unchanged": outcome.unchanged,
+        "revision": outcome.revision,
+    }
+
+
+def run_row(run: ProcessingRun, session_name: str) -> dict:
+    """A run as the API tells it."""
+    return {
+        "id": run.pk,
+        "session": session_name,
+        **{
+            name: getattr(run, name)
+            for name in (
+                "key",
+                "software",
+                "version",
+                "host",
+                "label",
+                "status",
+                "started_at",
+                "finished_at",
+                "last_seen_at",
+                "parameters",
+                "pixel_size",
+                "width",
+                "height",
+                "particle_diameter",
+                "micrographs",
+                "motion_corrected",
+                "ctf_estimated",
+                "picked",
+                "particles",
+                "classes",
+                "revision",
+            )
+        },
+    }
+
+
+class ExposureView(ReportView):
+    def get(self, request, name):
+        session = self.session(name)
+        summary = session.summary
+        return self.changes(
+            "exposures",
+            session.pk,
+            summary.exposure_revision,
+            lambda after, limit: reading.exposures_after(summary, after, limit),
+        )
+
+    def post(self, request, name):
+        session = self.writable_session(name)
+        return Response(_counts(ingest.record_exposures(session.pk, payloads.exposures(self.body()))))
+
+
+class RunListView(ReportView):
+    def get(self, request, name):
+        session = self.session(name)
+        runs = ProcessingRun.objects.filter(session=session).order_by("pk")
+        return self.page(runs, lambda run: run_row(run, session.name))
+
+    def post(self, request, name):
+        session = self.writable_session(name)
+        run, made = ingest.open_run(session.pk, **payloads.run_opening(self.body()))
+        code = status.HTTP_201_CREATED if made else status.HTTP_200_OK
+        return Response(run_row(run, session.name), status=code)
+
+
+class RunView(ReportView):
+    def get(self, request, pk):
+        run = self.run(pk)
+        return Response(run_row(run, run.session.name))
+
+    def patch(self, request, pk):
+        run = self.writable_run(pk)
+        changed = ingest.change_run(run.session_id, run.pk, **payloads.run_change(self.body()))
+        return Response(run_row(changed, run.session.name))
+
+
+class MicrographView(ReportView):
+    def get(self, request, pk):
+        run = self.run(pk)
+        return self.changes(
+            "micrographs",
+            run.pk,
+            run.revision,
+            lambda after, limit: reading.micrographs_after(run, run.session.name, after, limit),
+        )
+
+    def post(self, request, pk):
+        run = self.writable_run(pk)
+        reports = payloads.micrographs(self.body())
+        return Response(_counts(ingest.record_micrographs(run.session_id, run.pk, reports)))
+
+
+class CoordinateView(ReportView):
+    def get(self, request, pk):
+        micrographs = Micrograph.objects.visible_to(request.user).select_related("run")
+        micrograph = get_object_or_404(micrographs, pk=pk)
+        points = reading.points(micrograph.pk)
+        return Response(
+            {
+                "micrograph": micrograph.pk,
+                "name": micrograph.name,
+                "width": micrograph.run.width,
+                "height": micrograph.run.height,
+                "coordinates": None if points is None else points.tolist(),
+            }
+        )
+
+
+class ClassView(ReportView):
+    def get(self, request, pk):
+        run = self.run(pk)
+        params = request.query_params
+        rows = ClassAverage.objects.filter(run=run)
+        if params.get("latest") in ("true", "1"):
+            rows = ClassAverage.objects.latest_set(run)
+        if "job" in params:
+            rows = rows.filter(job=params["job"])
+        if "iteration" in params:
+            text = params["iteration"]
+            if not (text.isascii() and text.isdigit() and len(text) < 10):
+                raise exceptions.ValidationError({"iteration": ["Give a whole number."]})
+            rows = rows.filter(iteration=int(text))
+        rows = rows.annotate(
+            of_set=Window(Sum("particles"), partition_by=[F("job"), F("iteration")])
+        ).order_by("job", "-iteration", "-particles", "number")
+        return self.page(rows, lambda row: _class_row(row, run.session.name))
+
+    def post(self, request, pk):
+        run = self.writable_run(pk)
+        batch = payloads.classes(self.body())
+        outcome = ingest.record_classes(
+            run.session_id,
+            run.pk,
+            job=batch.job,
+            iteration=batch.iteration,
+            classes=[payloads.given(item) for item in batch.classes],
+        )
+        return Response(_counts(outcome))
+
+
+def _class_row(row: ClassAverage, session_name: str) -> dict:
+    return {
+        "id": row.pk,
+        "job": row.job,
+        "iteration": row.iteration,
+        "number": row.number,
+        "particles": row.particles,
+        "share": row.particles / row.of_set if row.of_set else None,
+        "resolution": row.resolution,
+        "image": reading.image_url(session_name, row.image),
+        "revision": row.revision,
+    }
+
+
+class EventView(ReportView):
+    def get(self, request, pk):
+        run = self.run(pk)
+        return self.page(RunEvent.objects.filter(run=run).order_by("-pk"), _event_row)
+
+    def post(self, request, pk):
+        run = self.writable_run(pk)
+        event, made = ingest.record_event(run.session_id, run.pk, **payloads.event(self.body()))
+        return Response(_event_row(event), status=status.HTTP_201_CREATED if made else status.HTTP_200_OK)
+
+
+def _event_row(event: RunEvent) -> dict:
+    return {
+        "id": event.pk,
+        "at": event.at,
+        "level": event.level,
+        "text": event.text,
+        "revision": event.revision,
+    }
+
+
+class ImageUploadView(ReportView):
+    parser_classes = [MultiPartParser]
+    of_micrograph = {"micrograph": "micrograph_image", "psd": "psd_image"}
+
+    def post(self, request, pk):
+        run = self.writable_run(pk)
+        self._check_length()
+        target = self._target(run)
+        file = request.FILES.get("file")
+        if file is None or len(request.FILES) != 1:
+            raise exceptions.ValidationError({"file": ["Send one picture: PNG, JPEG or WebP."]})
+        try:
+            images.check_size(file.size)
+            name = images.store(run.session, images.encode(file))
+        except images.TooLarge as error:
+            raise TooLarge({"file": [str(error)]}) from error
+        except images.WrongType as error:
+            refusal = exceptions.UnsupportedMediaType("", detail={"file": [str(error)]})
+            raise refusal from error
+        except images.Broken as error:
+            raise exceptions.ValidationError({"file": [str(error)]}) from error
+        row, changed = ingest.attach_image(run.session_id, run.pk, target, name)
+        return Response(
+            {
+                "id": row.pk,
+                "kind": request.data["kind"],
+                "image": reading.image_url(run.session.name, name),
+                "unchanged": not changed,
+                "revision": row.revision,
+            },
+            status=status.HTTP_201_CREATED if changed else status.HTTP_200_OK,
+        )
+
+    def _check_length(self) -> None:
+        """Refused by its announced length, before anything of it is read."""
+        try:
+            images.check_size(int(self.request.META.get("CONTENT_LENGTH") or 0) - 64 * 1024)
+        except images.TooLarge as error:
+            raise TooLarge({"file": [str(error)]}) from error
+
+    def _target(self, run: ProcessingRun) -> ingest.ImageOf:
+        data = self.request.data
+        kind = data.get("kind")
+        allowed = {"kind", "file"} | (
+            {"micrograph"} if kind in self.of_micrograph else {"job", "iteration", "number"}
+        )
+        if kind not in (*self.of_micrograph, "class_average"):
+            raise exceptions.ValidationError({"kind": ["Give micrograph, psd or class_average."]})
+        if unknown := sorted(set(data) - allowed):
+            raise exceptions.ValidationError({name: ["There is no such field here."] for name in unknown})
+        if kind == "class_average":
+            return self._class(run, data)
+        return self._micrograph(run, data.get("micrograph", ""), self.of_micrograph[kind])
+
+    def _micrograph(self, run: ProcessingRun, given: str, column: str) -> ingest.ImageOf:
+        """By its name as posted, or any that means the same exposure; by its id in this run."""
+        rows = Micrograph.objects.filter(run=run)
+        try:
+            row = rows.filter(exposure__session=run.session_id, exposure__identity=identity(given)).first()
+        except ValueError:
+            row = None
+        if row is None and given.isascii() and given.isdigit() and len(given) < 19:
+            row = rows.filter(pk=int(given)).first()
+        if row is None:
+            raise exceptions.ValidationError(
+                {
+                    "micrograph": [
+                        "This run has no such micrograph. Post the micrograph first, then its pictures."
+                    ]
+                }
+            )
+        return ingest.ImageOf(Micrograph, column, {"pk": row.pk})
+
+    def _class(self, run: ProcessingRun, data) -> ingest.ImageOf:
+        lookup, errors = {"job": data.get("job", "")}, {}
+        for name in ("iteration", "number"):
+            text = data.get(name, "0" if name == "iteration" else "")
+            if text.isascii() and text.isdigit() and len(text) < 10:
+                lookup[name] = int(text)
+            else:
+                errors[name] = ["Give a whole number."]
+        if "\x00" in lookup["job"]:
+            errors["job"] = ["Control characters are not allowed."]
+        if errors:
+            raise exceptions.ValidationError(errors)
+        if not ClassAverage.objects.filter(run=run, **lookup).exists():
+            raise exceptions.ValidationError(
+                {"number": ["This run has no such class. Post the class first, then its picture."]}
+            )
+        return ingest.ImageOf(ClassAverage, "image", lookup)
+
+
+class SummaryView(ReportView):
+    def get(self, request, name):
+        return Response(statistics.summary(self.session(name)))
+
+
+class ImageView(ReportView):
+    """A picture, for whoever sees its session: by the login cookie or by a pipeline's token."""
+
+    def get(self, request, name, file):
+        session = self.session(name)
+        path = images.image_path(session, file)
+        if path is None:
+            raise exceptions.NotFound()
+        etag = f'"{path.stem}"'
+        response = get_conditional_response(request, etag=etag)
+        if response is None:
+            response = FileResponse(path.open("rb"), content_type=images.CONTENT_TYPE)
+        response["ETag"] = etag
+        # The name is the content's hash: what it means never changes. Private, as others may not see it.
+        response["Cache-Control"] = "private, max-age=31536000, immutable"
+        response["X-Content-Type-Options"] = "nosniff"
+        response["Content-Disposition"] = f'inline; filename="{path.name}"'
+        return response
