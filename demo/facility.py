@@ -14,7 +14,7 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 
 from bookings.models import Application, Booking
-from bookings.services import booking_create
+from bookings.services import booking_cancel, booking_create
 from demo import DEMO_LOADED
 from microscopes.models import Camera, DataServer, Microscope
 from people.models import STAFF_GROUP, AuditEntry, Lab, Membership, User
@@ -151,7 +151,7 @@ def _microscopes() -> list[Microscope]:
     cameras = (
         (("Falcon 4i", 4096, 4096), ("Ceta-D", 4096, 4096)),
         (("Falcon 4", 4096, 4096),),
-        (("K3", 5760, 4092),),
+        (("Apollo", 4096, 4096),),
     )
     microscopes = []
     for position, (name, code, model, room, colour, voltage, cs, server, days) in enumerate(rows):
@@ -279,7 +279,22 @@ def book_around_now(facility: Facility, now: datetime.datetime) -> Booking:
                 owner=rng.choice(facility.people[lab]),
                 title=rng.choice(facility.samples[lab]).name if microscope is not glacios else "Screening",
             )
+    _details(facility, now)
     return running
+
+
+def _details(facility: Facility, now: datetime.datetime) -> None:
+    """A guest on one of the coming bookings, and one that was given back."""
+    first, second = facility.labs
+    coming = (
+        Booking.objects.standing().filter(start__gt=now, kind=Booking.Kind.BOOKING).order_by("start", "pk")
+    )
+    shared = coming.filter(lab=first).first()
+    if shared is not None:
+        shared.collaborators.add(facility.people[second][2])
+    given_back = coming.filter(lab=second).last()
+    if given_back is not None:
+        booking_cancel(booking=given_back, actor=given_back.owner, reason="The grids are not ready.")
 
 
 def logins() -> str:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.contrib.auth.models import Group
 from django.utils import timezone
 
 from bookings.models import Booking
@@ -23,7 +22,8 @@ from bookings.services import booking_create
 from demo import DEMO_LOADED, project
 from demo.values import Instrument
 from microscopes.models import Microscope, PipelineToken
-from people.models import PIPELINE_GROUP, AuditEntry, User
+from microscopes.tokens import pipeline_token_create, pipeline_token_revoke
+from people.models import AuditEntry, User
 from sessions_app.lifecycle import session_finish
 from sessions_app.models import Session
 from sessions_app.services import session_create
@@ -194,14 +194,10 @@ def _token_file(microscope: Microscope, actor: User) -> Path:
 
 
 def _new_key(microscope: Microscope, actor: User) -> str:
-    user, is_new = User.objects.get_or_create(username="demo-pipeline", defaults={"is_service": True})
-    if is_new:
-        user.set_unusable_password()
-        user.save(update_fields=["password"])
-        user.groups.add(Group.objects.get(name=PIPELINE_GROUP))
-    token, key = PipelineToken.objects.create_key(name=TOKEN_NAME, user=user, created_by=actor)
-    token.microscopes.add(microscope)
-    return key
+    """A new token's plain key; tokens of the demo whose key is lost are revoked."""
+    for token in PipelineToken.objects.filter(name=TOKEN_NAME, revoked=False):
+        pipeline_token_revoke(token=token, actor=actor)
+    return pipeline_token_create(name=TOKEN_NAME, microscopes=[microscope], actor=actor)[1]
 
 
 def _remove_old_projects(*, keep: Path) -> None:
