@@ -233,26 +233,14 @@ class Sync:
         return item
 
     def _post_batch(self, run: RunSync, batch: list[dict[str, Any]]) -> None:
-        """Send a batch without what the site refuses of it: the items it names, or what halving finds."""
+        """Send a batch without what the site refuses of it: what it names, or what halving finds."""
         while batch:
             try:
                 answer = self.client.post_micrographs(run.id, batch)
             except (Refused, Conflict) as error:
-                refused = {item.index for item in error.items if item.index is not None}
-                refused |= {
-                    index
-                    for item in error.items
-                    if item.index is None
-                    for index, row in enumerate(batch)
-                    if row["name"] == item.name
-                }
-                refused = {index for index in refused if 0 <= index < len(batch)}
-                if refused:
-                    for item in error.items:
-                        if item.index is not None and 0 <= item.index < len(batch):
-                            item.name = item.name or batch[item.index]["name"]
-                        self._refused(run, "micrographs", item)
-                    batch = [row for index, row in enumerate(batch) if index not in refused]
+                left = self._without_refused(run, batch, error.items)
+                if left is not None:
+                    batch = left
                     continue
                 if isinstance(error, Conflict):
                     raise  # not about an item: the session takes no more
@@ -267,6 +255,33 @@ class Sync:
             run.refused.difference_update(row["name"] for row in batch)
             run.last_write = time.monotonic()
             return
+
+    def _without_refused(
+        self, run: RunSync, batch: list[dict[str, Any]], errors: list[ItemError]
+    ) -> list[dict[str, Any]] | None:
+        """Return the batch without what these errors name, or None where they name nothing in it.
+
+        Of an item of which only measured fields are refused the others still go.
+        """
+        refused: dict[int, set[str]] = {}
+        for error in errors:
+            index = error.index
+            if index is None:
+                index = next((place for place, row in enumerate(batch) if row["name"] == error.name), -1)
+            if 0 <= index < len(batch):
+                error.name = error.name or batch[index]["name"]
+                refused.setdefault(index, set()).update(error.errors)
+                self._refused(run, "micrographs", error)
+        if not refused:
+            return None
+        left = []
+        for index, row in enumerate(batch):
+            fields = refused.get(index, set())
+            if not fields:
+                left.append(row)
+            elif "name" not in fields and fields <= set(row) and len(row) > 1:
+                left.append({key: value for key, value in row.items() if key not in fields})
+        return left
 
     def _post_classes(self, run: RunSync, found: Any) -> None:
         answer = self._write(

@@ -93,6 +93,7 @@ class Site:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # headers and body in one packet
 
             def log_message(self, *arguments):
                 pass
@@ -108,6 +109,7 @@ class Site:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
+                self.wfile.flush()
 
             do_GET = do_POST = do_PATCH = do
 
@@ -201,7 +203,9 @@ class Site:
         for index, item in enumerate(items):
             wrong = {name: ["Unknown field."] for name in item if name not in MEASURED | {"name"}}
             if item["name"] in self.refused_names:
-                wrong["defocus_u"] = ["out of range"]
+                wrong["name"] = ["not a name"]
+            if (item.get("ctf_resolution") or 1) >= 1000:
+                wrong["ctf_resolution"] = ["out of range"]
             if wrong:
                 errors.append({"index": index, "name": item["name"], "errors": wrong})
         if errors:

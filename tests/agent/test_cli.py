@@ -58,7 +58,7 @@ def test_refused_items_show_in_the_count_and_the_exit_code(site, root, capsys):
     assert main(command(site, root, "--once")) == 1
     captured = capsys.readouterr()
     assert "micrographs: 5 created, 0 updated, 0 unchanged, 1 refused" in captured.out
-    assert f"refused {project.movie(3)}: defocus_u: out of range" in captured.err
+    assert f"refused {project.movie(3)}: name: not a name" in captured.err
 
 
 def said(capsys):

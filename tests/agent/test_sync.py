@@ -123,10 +123,22 @@ def test_a_refused_item_is_reported_and_the_rest_goes_on(site, tmp_path, caplog)
     assert set(run.micrographs) == {project.movie(number) for number in (1, 3, 4, 5, 6, 8, 9)}
     assert sync.counts.rows["micrographs"]["refused"] == 2
     assert sorted(event["text"] for event in run.events) == [
-        f"The site refused {project.movie(number)}: defocus_u: out of range" for number in (2, 7)
+        f"The site refused {project.movie(number)}: name: not a name" for number in (2, 7)
     ]
     settle(site, root)
     assert len(run.events) == 2  # said once, not at every start
+
+
+def test_a_refused_value_is_left_out_and_its_micrograph_goes_on(site, tmp_path):
+    made = project.files(count=3, status="Succeeded", images=False, iterations=())
+    path = "CtfFind/job003/micrographs_ctf.star"
+    root = project.write(tmp_path, {**made, path: made[path].replace(b"3.142857", b"1000.0")})
+    settle(site, root)
+    row = site.runs[1].micrographs[project.movie(2)]
+    assert "ctf_resolution" not in row
+    assert (row["defocus_u"], row["particles"]) == (12137, 4)
+    [event] = site.runs[1].events
+    assert event["text"] == f"The site refused {project.movie(2)}: ctf_resolution: out of range"
 
 
 def test_a_site_that_does_not_say_which_item_is_found_out(site, tmp_path):
