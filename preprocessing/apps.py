@@ -4,3 +4,9 @@ from django.apps import AppConfig
 class PreprocessingConfig(AppConfig):
     name = "preprocessing"
     verbose_name = "Preprocessing"
+
+    def ready(self):
+        from preprocessing import deletion
+        from sessions_app import lifecycle
+
+        lifecycle.register(count=deletion.losses, delete=deletion.delete)
