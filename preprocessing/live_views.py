@@ -3,7 +3,7 @@
 import orjson
 from django.conf import settings
 from django.http import Http404, HttpResponse, HttpResponseNotModified
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, resolve_url
 from django.urls import reverse
 from django.utils.cache import patch_cache_control
 from django.views.generic import TemplateView, View
@@ -66,7 +66,7 @@ class LivePage(SessionMixin, TemplateView):
             config={
                 "data": reverse("preprocessing:live-data", args=[session.name]),
                 "micrograph": reverse("preprocessing:live-micrograph", args=[session.name, 0]),
-                "login": f"{reverse(settings.LOGIN_URL)}?next={self.request.path}",
+                "login": f"{resolve_url(settings.LOGIN_URL)}?next={self.request.path}",
                 "session": session.name,
                 "run": reading.run.pk if reading.run and "run" in self.request.GET else None,
                 "zone": settings.TIME_ZONE,

@@ -19,7 +19,7 @@
       font: FONT,
       labelFont: FONT,
       label,
-      labelSize: 18,
+      labelSize: 16,
       labelGap: 0,
       grid: { stroke: faint, width: 1 },
       ticks: { stroke: faint, width: 1, size: 4 },
@@ -46,9 +46,9 @@
   function calmRange(values) {
     const sorted = statistics.sorted(values);
     if (!sorted.length) return [0, 1];
-    const low = statistics.percentile(sorted, 0.25);
-    const high = statistics.percentile(sorted, 0.75);
-    const reach = 4 * (high - low) || Infinity;
+    const low = statistics.percentile(sorted, 0.02);
+    const high = statistics.percentile(sorted, 0.98);
+    const reach = (high - low) / 2 || Infinity;
     const from = Math.max(sorted[0], low - reach);
     const to = Math.min(sorted[sorted.length - 1], high + reach);
     const [min, max] = uPlot.rangeNum(from, to, 0.12, false);
@@ -147,7 +147,7 @@
           y: { range: (plot) => calmRange(this.#seen(plot)) },
         },
         axes: [
-          axis(view.title, timed ? { values: timeLabels, space: 64, size: 38 } : { size: 28, incrs: WHOLE }),
+          axis(view.title, timed ? { values: timeLabels, space: 64, size: 36 } : { size: 24, incrs: WHOLE }),
           axis(titled(facts.label, facts.unit), { size: 46 }),
         ],
         series: [
@@ -209,7 +209,7 @@
       const size = 4 * devicePixelRatio;
       ctx.save();
       ctx.beginPath();
-      ctx.rect(bbox.left - size, bbox.top, bbox.width + 2 * size, bbox.height);
+      ctx.rect(bbox.left - 2 * size, bbox.top, bbox.width + 4 * size, bbox.height);
       ctx.clip();
       ctx.fillStyle = this.colour();
       values.forEach((value, at) => {
@@ -283,7 +283,7 @@
             x: { time: false, range: () => this.range },
             y: { range: (_, __, max) => [0, Math.max(1, max) * 1.08] },
           },
-          axes: [axis(titled(label, unit), { size: 28, space: 36 }), axis("Micrographs", { size: 46, incrs: WHOLE })],
+          axes: [axis(titled(label, unit), { size: 24, space: 36 }), axis("Micrographs", { size: 46, incrs: WHOLE })],
           series: [
             {},
             {

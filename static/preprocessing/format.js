@@ -29,7 +29,11 @@
       known(value)
         ? value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits })
         : DASH,
-    percent: (share) => (known(share) ? `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}%` : DASH),
+    percent(share) {
+      if (!known(share)) return DASH;
+      if (share > 0 && share < 0.0005) return "<0.1%";
+      return `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)}%`;
+    },
     /** "14:02", with seconds where asked. */
     time(seconds, withSeconds = false) {
       const name = withSeconds ? "seconds" : "minutes";

@@ -48,7 +48,7 @@
     const rate = statistics.ratePerHour(times, now, over);
     const shown = find("[data-counter=rate]");
     write(shown, known(rate) ? format.integer(Math.round(rate)) : format.DASH);
-    shown.title = known(rate) ? "" : "Known once micrographs have come for five minutes.";
+    shown.title = known(rate) ? "Micrographs per hour." : "Known once micrographs have come for five minutes.";
     write(find("[data-counter-note=rate]"), over ? "over the whole run" : "in the last hour");
   }
 

@@ -28,17 +28,11 @@
       this.#ask();
     }
 
-    /** Forget what the server's last answer was about: the next one is asked for in full. */
-    restart() {
-      this.etag = null;
-      if (this.asking) this.asking.abort("restart");
-      this.stopped = false;
-      this.#later(0);
-    }
-
     #seen() {
-      if (document.visibilityState === "visible" && !this.stopped && !this.asking) this.#later(0);
-      if (document.visibilityState === "hidden") clearTimeout(this.timer);
+      if (document.visibilityState === "hidden") return clearTimeout(this.timer);
+      // Also after a logout: people log in again in another tab.
+      this.stopped = false;
+      if (!this.asking) this.#later(0);
     }
 
     #later(wait) {
@@ -85,15 +79,11 @@
         this.heardAt = Date.now() / 1000;
         this.status("live");
       } catch (error) {
-        if (asking.signal.reason === "restart") {
-          wait = 0;
-        } else {
-          this.failures += 1;
-          wait = Math.min(LONGEST, EVERY * 2 ** (this.failures - 1)) * (0.8 + 0.4 * Math.random());
-          // One lost packet is no news.
-          if (this.failures > 1 && document.visibilityState === "visible") this.status("lost");
-          console.warn("Live data could not be read:", error);
-        }
+        this.failures += 1;
+        wait = Math.min(LONGEST, EVERY * 2 ** (this.failures - 1)) * (0.8 + 0.4 * Math.random());
+        // One lost packet is no news.
+        if (this.failures > 1 && document.visibilityState === "visible") this.status("lost");
+        console.warn("Live data could not be read:", error);
       } finally {
         clearTimeout(timeout);
         this.asking = null;

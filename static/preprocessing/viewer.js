@@ -92,8 +92,9 @@
       const chip = this.part("follow");
       chip.classList.toggle("live-chip-on", !this.following);
       chip.setAttribute("aria-pressed", String(this.following));
-      const text = newer > 0 ? `${format.integer(newer)} newer, show the newest` : "Show the newest";
-      write(this.part("follow-text"), this.following ? "Following the newest" : text);
+      const text = newer > 0 ? `${format.integer(newer)} newer` : "Follow";
+      write(this.part("follow-text"), this.following ? "Following" : text);
+      chip.title = this.following ? "The newest micrograph is shown as it comes." : "Show the newest and follow it.";
     }
 
     async #load() {
@@ -114,7 +115,8 @@
         // The connection's own message is the poller's; here only: what is shown is not what was asked for.
         write(this.part("name"), "This micrograph could not be read.");
         this.part("name").title = String(error);
-        setTimeout(() => this.id === id && !this.details.has(id) && this.#load(), 3000);
+        const again = () => this.id === id && !this.details.has(id) && this.#load();
+        setTimeout(() => document.visibilityState === "visible" && again(), 3000);
       }
     }
 
@@ -134,7 +136,7 @@
         const value = make("dd", { "data-value": key, className: text === null ? "live-unknown" : "" });
         value.append(text === null ? format.DASH : text);
         if (text === null) value.title = "Not known yet: the pipeline has not sent it for this micrograph.";
-        else if (unit) value.append(" ", make("span", { className: "live-unit", text: unit }));
+        else if (unit) value.append(unit === "°" ? "" : " ", make("span", { className: "live-unit", text: unit }));
         rows.push(make("div", {}, [make("dt", { text: label }), value]));
       }
       list.replaceChildren(...rows);

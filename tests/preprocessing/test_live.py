@@ -1,0 +1,500 @@
+"""The live page's data: columns, bins and deltas, who gets them and what they cost."""
+
+import datetime
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from preprocessing import ingest, live
+from preprocessing.identity import identity
+from preprocessing.models import ClassAverage, Micrograph, ProcessingRun
+from tests.factories import (
+    BookingFactory,
+    FinishedSessionFactory,
+    LabFactory,
+    MembershipFactory,
+    MicrographFactory,
+    RunFactory,
+    SessionFactory,
+    StaffFactory,
+    UserFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def session():
+    return SessionFactory()
+
+
+@pytest.fixture
+def owner(client, session):
+    client.force_login(session.booking.owner)
+    return session.booking.owner
+
+
+def open_run(session, key="p1", **fields):
+    return ingest.open_run(session.pk, key=key, software="RELION", **fields)[0]
+
+
+def report(run, *rows):
+    """Post micrographs as a pipeline does: (name, values) each."""
+    reports = [ingest.Report(name, identity(name), values) for name, values in rows]
+    return ingest.record_micrographs(run.session_id, run.pk, reports)
+
+
+def movies(first, count, **values):
+    return [
+        (f"FoilHole_1_Data_2_3_{number:06}_fractions.tiff", values) for number in range(first, first + count)
+    ]
+
+
+def ask(client, session, **query):
+    headers = {"If-None-Match": query.pop("etag")} if "etag" in query else {}
+    return client.get(reverse("preprocessing:live-data", args=[session.name]), query, headers=headers)
+
+
+class TestColumns:
+    def test_values_come_in_the_order_of_exposures_and_the_unit_shown(self, client, session, owner):
+        run = open_run(session)
+        report(
+            run,
+            ("a.tiff", {"defocus_u": 15000.0, "defocus_v": 14000.0, "ctf_resolution": 3.456}),
+            ("b.tiff", {"motion_total": 12.34, "defocus_u": 8000.0}),
+        )
+        block = ask(client, session).json()["micrographs"]
+        assert block["series"] == {
+            "defocus": [1.45, 0.8],
+            "ctf_resolution": [3.46, None],
+            "motion_total": [None, 12.34],
+        }
+        assert block["exposure"] == sorted(block["exposure"])
+        assert {len(block[name]) for name in ("id", "exposure", "acquired", "reported", "pictures")} == {2}
+        assert (block["reset"], block["total"]) == (True, 2)
+
+    def test_acquisition_time_is_told_where_it_is_known(self, client, session, owner):
+        run = open_run(session)
+        report(run, ("a.tiff", {}), ("b.tiff", {}))
+        at = datetime.datetime(2026, 11, 23, 10, 15, tzinfo=datetime.UTC)
+        ingest.change_exposures(session.pk, {identity("b.tiff"): {"acquired_at": at}})
+        assert ask(client, session).json()["micrographs"]["acquired"] == [None, int(at.timestamp())]
+
+    def test_pictures_are_flagged(self, client, session, owner):
+        run = open_run(session)
+        report(run, ("a.tiff", {}), ("b.tiff", {}), ("c.tiff", {}))
+        rows = list(Micrograph.objects.order_by("exposure_id"))
+        rows[1].micrograph_image = rows[2].micrograph_image = "m.png"
+        rows[2].psd_image = "p.png"
+        Micrograph.objects.bulk_update(rows, ["micrograph_image", "psd_image"])
+        assert ask(client, session).json()["micrographs"]["pictures"] == [0, 1, 3]
+
+    def test_a_first_load_is_bounded_to_the_newest(self, client, session, owner, monkeypatch):
+        monkeypatch.setattr(live, "LIMIT", 4)
+        run = open_run(session)
+        report(run, *movies(0, 10))
+        # A late value makes an old row the last changed; it is not one of the newest for that.
+        report(run, *movies(0, 1, ctf_resolution=4.0))
+        data = ask(client, session).json()
+        newest = list(Micrograph.objects.order_by("-exposure_id").values_list("pk", flat=True)[:4])
+        assert data["micrographs"]["id"] == newest[::-1]
+        assert data["micrographs"]["total"] == data["counters"]["micrographs"] == 10
+
+
+class TestDeltas:
+    def test_only_what_changed_since_the_revision_is_told(self, client, session, owner):
+        run = open_run(session)
+        report(run, *movies(0, 3, ctf_resolution=3.0))
+        revision = ask(client, session).json()["run"]["revision"]
+        report(run, *movies(2, 2, ctf_resolution=5.0))
+        data = ask(client, session, run=run.pk, after=revision).json()
+        assert data["micrographs"]["reset"] is False
+        assert data["micrographs"]["series"]["ctf_resolution"] == [5.0, 5.0]
+        assert data["micrographs"]["total"] == 4
+        assert data["run"]["revision"] > revision
+
+    def test_a_change_of_state_alone_sends_no_rows(self, client, session, owner):
+        run = open_run(session)
+        report(run, *movies(0, 3))
+        first = ask(client, session)
+        ProcessingRun.objects.update(last_seen_at=timezone.now() - datetime.timedelta(minutes=20))
+        answer = ask(client, session, after=first.json()["run"]["revision"], etag=first["ETag"])
+        assert answer.status_code == 200
+        assert answer.json()["state"]["key"] == "silent"
+        assert answer.json()["micrographs"] is None
+
+    def test_more_changes_than_fit_start_over_with_the_newest(self, client, session, owner, monkeypatch):
+        monkeypatch.setattr(live, "LIMIT", 4)
+        run = open_run(session)
+        report(run, *movies(0, 2))
+        revision = ask(client, session).json()["run"]["revision"]
+        report(run, *movies(2, 4))
+        exactly = ask(client, session, after=revision).json()["micrographs"]
+        assert (exactly["reset"], len(exactly["id"])) == (False, 4)
+        report(run, *movies(6, 1))
+        block = ask(client, session, after=revision).json()["micrographs"]
+        assert (block["reset"], len(block["id"]), block["total"]) == (True, 4, 7)
+
+    def test_a_revision_the_run_never_had_starts_over(self, client, session, owner):
+        run = open_run(session)
+        report(run, *movies(0, 2))
+        assert ask(client, session, after=10**9).json()["micrographs"]["reset"] is True
+
+    def test_nothing_new_is_answered_304_and_any_change_is_not(self, client, session, owner):
+        run = open_run(session)
+        report(run, *movies(0, 2))
+        tag = ask(client, session)["ETag"]
+        unchanged = ask(client, session, etag=tag)
+        assert (unchanged.status_code, unchanged.content, unchanged["ETag"]) == (304, b"", tag)
+        tags = {tag}
+        for change in (
+            lambda: report(run, *movies(0, 1, particles=3)),
+            lambda: ingest.record_event(session.pk, run.pk, level="info", text="Picking started."),
+            lambda: ingest.change_run(session.pk, run.pk, status="finished"),
+            lambda: ingest.record_exposures(session.pk, [ingest.Report("z.tiff", "z", {})]),
+            lambda: open_run(session, key="p2"),
+        ):
+            change()
+            answer = ask(client, session, etag=tag)
+            assert answer.status_code == 200
+            tag = answer["ETag"]
+            assert tag not in tags
+            tags.add(tag)
+
+    def test_messages_are_told_once_and_newest_first(self, client, session, owner):
+        run = open_run(session)
+        for text in ("one", "two"):
+            ingest.record_event(session.pk, run.pk, level="warning", text=text)
+        first = ask(client, session).json()
+        assert [event["text"] for event in first["events"]] == ["two", "one"]
+        ingest.record_event(session.pk, run.pk, level="error", text="three")
+        after = ask(client, session, after=first["run"]["revision"]).json()
+        assert [(event["level"], event["text"]) for event in after["events"]] == [("error", "three")]
+
+
+class TestHistograms:
+    def test_bins_are_in_the_unit_shown_without_empty_ends(self, client, session, owner):
+        run = open_run(session)
+        for number, defocus in enumerate([10500, 10600, 12500]):
+            report(run, *movies(number, 1, defocus_u=float(defocus), defocus_v=float(defocus)))
+        bins = ask(client, session).json()["histograms"]["defocus"]
+        assert bins == {"edges": [1.0, 1.1, 1.2, 1.3], "counts": [2, 0, 1], "below": 0, "above": 0}
+
+    def test_what_lies_outside_is_counted(self, client, session, owner):
+        run = open_run(session)
+        for number, resolution in enumerate([1.5, 3.1, 30.0, 40.0]):
+            report(run, *movies(number, 1, ctf_resolution=resolution))
+        bins = ask(client, session).json()["histograms"]["ctf_resolution"]
+        assert (bins["below"], sum(bins["counts"]), bins["above"]) == (1, 1, 2)
+
+    def test_only_outside_values_leave_no_bins(self, client, session, owner):
+        report(open_run(session), *movies(0, 1, ctf_resolution=50.0))
+        bins = ask(client, session).json()["histograms"]["ctf_resolution"]
+        assert (bins["counts"], bins["above"]) == ([], 1)
+
+    def test_what_was_never_sent_has_none(self, client, session, owner):
+        report(open_run(session), *movies(0, 1, ctf_resolution=3.0))
+        assert set(ask(client, session).json()["histograms"]) == {"ctf_resolution"}
+
+
+class TestClasses:
+    def test_the_newest_iteration_with_most_particles_first(self, client, session, owner):
+        run = open_run(session)
+        for iteration, particles in ((24, (9, 9)), (25, (10, 30))):
+            classes = [{"number": n + 1, "particles": count} for n, count in enumerate(particles)]
+            ingest.record_classes(
+                session.pk, run.pk, job="Class2D/job010", iteration=iteration, classes=classes
+            )
+        ClassAverage.objects.filter(iteration=25, number=1).update(image="c.png")
+        block = ask(client, session).json()["classes"]
+        assert (block["job"], block["iteration"], block["total"]) == ("Class2D/job010", 25, 40)
+        assert [(row["number"], row["share"]) for row in block["rows"]] == [(2, 0.75), (1, 0.25)]
+        assert block["rows"][0]["image"] is None
+        assert block["rows"][1]["image"].endswith("/c.png")
+
+    def test_they_are_sent_again_only_when_one_changed(self, client, session, owner):
+        run = open_run(session)
+        classes = [{"number": 1, "particles": 5}, {"number": 2, "particles": 0}]
+        ingest.record_classes(session.pk, run.pk, job="j", iteration=1, classes=classes)
+        revision = ask(client, session).json()["run"]["revision"]
+        report(run, *movies(0, 1))
+        assert ask(client, session, after=revision).json()["classes"] is None
+        classes[1]["particles"] = 7
+        ingest.record_classes(session.pk, run.pk, job="j", iteration=1, classes=classes)
+        assert ask(client, session, after=revision).json()["classes"]["total"] == 12
+
+    def test_no_particles_at_all_has_no_share(self, client, session, owner):
+        run = open_run(session)
+        ingest.record_classes(
+            session.pk, run.pk, job="j", iteration=1, classes=[{"number": 1, "particles": 0}]
+        )
+        assert ask(client, session).json()["classes"]["rows"][0]["share"] is None
+
+
+class TestRuns:
+    def test_the_run_with_most_micrographs_is_shown_unless_another_is_asked_for(self, client, session, owner):
+        large, small = open_run(session, "large"), open_run(session, "small", label="second try")
+        report(large, *movies(0, 3))
+        report(small, *movies(0, 1))
+        data = ask(client, session).json()
+        assert data["run"]["id"] == large.pk
+        assert [(run["name"], run["micrographs"]) for run in data["runs"]] == [
+            ("RELION large", 3),
+            ("second try", 1),
+        ]
+        chosen = ask(client, session, run=small.pk).json()
+        assert (chosen["run"]["id"], len(chosen["micrographs"]["id"])) == (small.pk, 1)
+
+    def test_a_run_of_another_session_is_not_found(self, client, session, owner):
+        other = RunFactory()
+        assert ask(client, session, run=other.pk).status_code == 404
+        page = reverse("preprocessing:live", args=[session.name])
+        assert client.get(page, {"run": other.pk}).status_code == 404
+
+    @pytest.mark.parametrize("query", [{"run": "x"}, {"after": "-1"}, {"after": "1e3"}, {"after": "9" * 30}])
+    def test_what_is_no_number_is_refused_by_name(self, client, session, owner, query):
+        answer = ask(client, session, **query)
+        assert answer.status_code == 400
+        assert set(answer.json()) == set(query)
+
+
+class TestState:
+    """One sentence says how the session stands."""
+
+    def say(self, session, **change):
+        ProcessingRun.objects.filter(session=session).update(**change)
+        return live.read(session).state
+
+    @pytest.fixture
+    def running(self, session):
+        run = open_run(session, host="gpu01")
+        report(run, *movies(0, 1))
+        return session
+
+    def test_no_pipeline(self, session):
+        assert live.read(session).state.key == "no_pipeline"
+
+    def test_a_run_without_micrographs(self, session):
+        open_run(session, host="gpu01")
+        state = live.read(session).state
+        assert state.key == "no_micrograph"
+        assert "RELION on gpu01" in state.text
+
+    def test_collecting_names_microscope_lab_and_end(self, running, settings):
+        state = self.say(running)
+        assert state.key == "collecting"
+        end = timezone.localtime(running.booking.end).strftime("%H:%M")
+        for word in (running.microscope.name, running.lab.name, end):
+            assert word in state.text
+
+    def test_silent_says_since_when(self, running):
+        heard = timezone.now() - datetime.timedelta(minutes=20)
+        state = self.say(running, last_seen_at=heard)
+        assert state.key == "silent"
+        assert timezone.localtime(heard).strftime("%H:%M") in state.text
+
+    def test_alive_without_new_micrographs(self, running):
+        Micrograph.objects.update(created_at=timezone.now() - datetime.timedelta(minutes=40))
+        assert self.say(running).key == "quiet"
+
+    @pytest.mark.parametrize(
+        ("status", "key"),
+        [("queued", "queued"), ("failed", "failed"), ("stopped", "stopped"), ("finished", "run_finished")],
+    )
+    def test_the_runs_own_state(self, running, status, key):
+        assert self.say(running, status=status).key == key
+
+    def test_a_finished_session_whose_pipeline_still_works(self):
+        session = FinishedSessionFactory()
+        report(open_run(session), *movies(0, 1))
+        assert self.say(session).key == "processing"
+        assert self.say(session, status="finished", finished_at=timezone.now()).key == "finished"
+
+    def test_a_finished_session_without_pipeline(self):
+        assert live.read(FinishedSessionFactory()).state.key == "finished"
+
+    def test_another_days_time_says_which_day(self, running):
+        state = self.say(running, last_seen_at=timezone.now() - datetime.timedelta(days=2))
+        assert (timezone.localtime() - datetime.timedelta(days=2)).strftime("%b") in state.text
+
+
+class TestMicrograph:
+    def detail(self, client, micrograph):
+        return client.get(
+            reverse("preprocessing:live-micrograph", args=[micrograph.run.session.name, micrograph.pk])
+        )
+
+    def test_every_value_comes_with_its_unit(self, client, session, owner):
+        run = open_run(session)
+        report(
+            run,
+            (
+                "movies/a_fractions.tiff",
+                {
+                    "defocus_u": 15234.0,
+                    "defocus_v": 14000.0,
+                    "defocus_angle": -19.6,
+                    "ctf_resolution": 3.44,
+                    "motion_total": 12.0,
+                    "particles": 1234,
+                },
+            ),
+        )
+        data = self.detail(client, Micrograph.objects.get()).json()
+        shown = {row["key"]: (row["text"], row["unit"]) for row in data["values"]}
+        assert shown == {
+            "defocus": ("1.46", "µm"),
+            "defocus_u": ("1.52", "µm"),
+            "defocus_v": ("1.40", "µm"),
+            "defocus_angle": ("-20", "°"),
+            "astigmatism": ("123", "nm"),
+            "ctf_resolution": ("3.4", "Å"),
+            "motion_total": ("12.0", "Å"),
+            "particles": ("1,234", ""),
+        }
+        assert (data["name"], data["picture"], data["psd"]) == ("movies/a_fractions.tiff", None, None)
+
+    def test_unknown_is_kept_apart_from_never_sent(self, client, session, owner):
+        run = open_run(session)
+        report(
+            run, ("a.tiff", {"motion_total": 12.0, "ctf_resolution": 4.0}), ("b.tiff", {"motion_total": 9.0})
+        )
+        later = Micrograph.objects.get(name="b.tiff")
+        shown = {row["key"]: row["text"] for row in self.detail(client, later).json()["values"]}
+        assert shown == {"motion_total": "9.0", "ctf_resolution": None}
+
+    def test_pictures_go_through_the_sessions_gate(self, client, session, owner):
+        micrograph = MicrographFactory(run=open_run(session), micrograph_image="m.png", psd_image="p.png")
+        data = self.detail(client, micrograph).json()
+        assert data["picture"] == reverse("preprocessing:image", args=[session.name, "m.png"])
+        assert data["psd"] == reverse("preprocessing:image", args=[session.name, "p.png"])
+
+    def test_one_of_another_session_is_not_found(self, client, session, owner):
+        other = MicrographFactory()
+        address = reverse("preprocessing:live-micrograph", args=[session.name, other.pk])
+        assert client.get(address).status_code == 404
+
+
+class TestGate:
+    def addresses(self, session):
+        micrograph = MicrographFactory(run=RunFactory(session=session))
+        return [
+            reverse("preprocessing:live", args=[session.name]),
+            reverse("preprocessing:live-data", args=[session.name]),
+            reverse("preprocessing:live-micrograph", args=[session.name, micrograph.pk]),
+        ]
+
+    def test_owner_colleague_and_staff_see_it(self, client, session):
+        colleague = MembershipFactory(lab=session.lab).user
+        addresses = self.addresses(session)
+        for person in (session.booking.owner, colleague, StaffFactory()):
+            client.force_login(person)
+            assert [client.get(address).status_code for address in addresses] == [200, 200, 200]
+
+    def test_a_stranger_gets_404(self, client, session):
+        addresses = self.addresses(session)
+        client.force_login(MembershipFactory(lab=LabFactory()).user)
+        assert [client.get(address).status_code for address in addresses] == [404, 404, 404]
+        client.force_login(UserFactory())
+        assert [client.get(address).status_code for address in addresses] == [404, 404, 404]
+
+    def test_logged_out_is_sent_to_the_login(self, client, session):
+        for address in self.addresses(session):
+            answer = client.get(address)
+            assert answer.status_code == 302
+            assert answer["Location"].startswith(reverse("people:login"))
+
+    def test_the_name_is_found_in_any_case(self, client, session, owner):
+        assert client.get(reverse("preprocessing:live", args=[session.name.upper()])).status_code == 200
+
+
+class TestCost:
+    def queries(self, client, session, **query):
+        with CaptureQueriesContext(connection) as captured:
+            ask(client, session, **query)
+        return [entry["sql"] for entry in captured]
+
+    def test_the_same_few_queries_at_any_number_of_micrographs(self, client, session, owner):
+        run = open_run(session)
+        ingest.record_classes(
+            session.pk, run.pk, job="j", iteration=1, classes=[{"number": 1, "particles": 5}]
+        )
+        report(run, *movies(0, 1, ctf_resolution=3.0))
+        few = self.queries(client, session)
+        page = reverse("preprocessing:live", args=[session.name])
+        with CaptureQueriesContext(connection) as few_page:
+            client.get(page)
+        report(run, *movies(1, 80, ctf_resolution=3.0))
+        ingest.record_classes(
+            session.pk,
+            run.pk,
+            job="j",
+            iteration=2,
+            classes=[{"number": n, "particles": 5} for n in range(1, 40)],
+        )
+        many = self.queries(client, session)
+        with CaptureQueriesContext(connection) as many_page:
+            client.get(page)
+        assert len(many) == len(few) <= 12
+        assert len(many_page) == len(few_page) <= 8
+
+    def test_a_poll_without_news_reads_neither_rows_nor_histograms(self, client, session, owner):
+        report(open_run(session), *movies(0, 5, ctf_resolution=3.0))
+        tag = ask(client, session)["ETag"]
+        queries = self.queries(client, session, etag=tag)
+        # Login session, person, their labs (two), session, runs, the newest micrograph's time.
+        assert len(queries) == 7
+        assert not any("histograms" in sql or "ctf_resolution" in sql for sql in queries)
+
+    def test_reading_writes_and_locks_nothing(self, client, session, owner):
+        report(open_run(session), *movies(0, 5))
+        queries = self.queries(client, session)
+        assert queries
+        assert all(sql.lstrip().upper().startswith("SELECT") for sql in queries)
+        assert not any("FOR UPDATE" in sql.upper() for sql in queries)
+
+
+class TestPage:
+    def page(self, client, session):
+        return client.get(reverse("preprocessing:live", args=[session.name]))
+
+    def test_without_a_pipeline_it_says_how_to_start_one(self, client, session, owner):
+        text = self.page(client, session).content.decode()
+        assert f"emhub-agent relion PROJECT --url http://testserver --session {session.name}" in text
+        assert "waiting for a pipeline" in text
+
+    def test_a_finished_session_without_results_offers_no_command(self, client):
+        session = FinishedSessionFactory()
+        client.force_login(session.booking.owner)
+        text = self.page(client, session).content.decode()
+        assert "emhub-agent" not in text
+        assert "No pipeline reported" in text
+
+    def test_counters_come_with_the_page(self, client, session, owner):
+        run = open_run(session)
+        report(run, *movies(0, 1, motion_total=3.0, particles=1234))
+        text = self.page(client, session).content.decode()
+        assert 'data-counter="particles">1,234<' in text
+        assert 'data-counter="ctf_estimated">0<' in text
+
+    def test_panels_of_what_is_never_sent_are_left_out(self, client, session, owner):
+        report(open_run(session), *movies(0, 1, ctf_resolution=3.0))
+        text = self.page(client, session).content.decode()
+        assert 'data-series="ctf_resolution" >' in text
+        assert 'data-series="motion_total" hidden>' in text
+
+    def test_no_script_stands_in_the_page(self, client, session, owner):
+        text = self.page(client, session).content.decode()
+        for script in text.split("<script")[1:]:
+            tag = script.split(">")[0]
+            assert "src=" in tag or 'type="application/json"' in tag
+        assert " onclick=" not in text
+
+    def test_a_booking_without_lab_is_shown_too(self, client):
+        session = SessionFactory(booking=BookingFactory(lab=None))
+        report(open_run(session), *movies(0, 1))
+        client.force_login(session.booking.owner)
+        assert "collecting;" in self.page(client, session).content.decode()
