@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import gemmi
 import mrcfile
 import numpy as np
 import pytest
+from emhub_agent.readers.relion import RelionReader
 
 from demo import pipeline
 from demo.project import NotADemoProject, Project
+
+ROOT = Path(__file__).parents[2]
 
 
 def table(path: Path, name: str) -> dict[str, list[str]]:
@@ -353,3 +358,38 @@ def test_arguments_that_make_no_sense_are_named(tmp_path, arguments, message, ca
     assert error.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_the_agent_reads_what_the_tables_say(filled):
+    (run,) = RelionReader(str(filled)).look()
+    assert run.status == "running"
+    assert run.info["version"] == "5.0-demo"
+    assert (run.info["width"], run.info["height"], run.info["pixel_size"]) == (1024, 1024, 3.76)
+    assert (
+        list(run.micrographs) == table(filled / "Import/job001/movies.star", "movies")["MicrographMovieName"]
+    )
+    corrected = table(filled / "MotionCorr/job002/corrected_micrographs.star", "micrographs")
+    motion = [row["motion_total"] for row in run.micrographs.values() if "motion_total" in row]
+    assert motion == pytest.approx(0.94 * floats(corrected["AccumMotionTotal"]))
+    fitted = table(filled / "CtfFind/job003/micrographs_ctf.star", "micrographs")
+    defocus = [row["defocus_u"] for row in run.micrographs.values() if "defocus_u" in row]
+    assert defocus == pytest.approx(floats(fitted["DefocusU"]))
+    counts = [row["picks"].load()["particles"] for row in run.micrographs.values() if "picks" in row]
+    summary = table(filled / "AutoPick/job004/summary.star", "")
+    assert counts == [int(count) for count in summary["GroupNrParticles"]]
+    (classes,) = run.classes
+    assert sum(row["particles"] for row in classes.classes) == sum(counts)
+    shown = [picture.number for picture in run.pictures if picture.kind == "class_average"]
+    assert shown == [row["number"] for row in classes.classes if row["particles"]]
+    assert all(Path(picture.path).is_file() for picture in run.pictures)
+
+
+def test_stopped_by_a_signal_it_ends_well(tmp_path):
+    command = [sys.executable, "-m", "demo.pipeline", str(tmp_path / "p"), "--start", "3", "--interval", "60"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert "3 movies" in process.stdout.readline()
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+    project = Project(tmp_path / "p")
+    assert project.imported >= 3
+    project.close()
