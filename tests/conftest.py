@@ -15,7 +15,6 @@ from rest_framework.test import APIClient
 
 from tests.factories import StaffFactory, UserFactory, make_token
 
-
 # Playwright leaves an event loop in its thread, and Django would then refuse the database to every test after it.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
@@ -39,6 +38,8 @@ def pytest_collection_modifyitems(items):
         if item.get_closest_marker("browser"):
             # One worker starts the browser once for all of them.
             item.add_marker(pytest.mark.xdist_group("browser"))
+        if isinstance(item, pytest.Function) and "at_once" in item.function.__code__.co_names:
+            item.add_marker("concurrency")
 
 
 def _missing(reason, variable):
