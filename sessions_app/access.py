@@ -11,6 +11,8 @@ def can_create(user, booking) -> bool:
 
 def can_change(user, session) -> bool:
     """Correct acquisition, sample, notes, operator: staff, and those who may run its booking while it runs."""
+    if session.status == session.Status.ARCHIVED:
+        return False
     if is_staff(user):
         return user.has_perm("sessions_app.change_session")
     return session.is_running and can_run(user, session.booking)
@@ -20,8 +22,22 @@ def can_finish(user, session) -> bool:
     return session.is_running and can_change(user, session)
 
 
+def can_reopen(user, session) -> bool:
+    return (
+        is_staff(user)
+        and not session.is_running
+        and session.data_deleted_at is None
+        and can_change(user, session)
+    )
+
+
 def can_extend_retention(user, session) -> bool:
-    return is_staff(user) and user.has_perm("sessions_app.change_session")
+    return (
+        is_staff(user)
+        and session.delete_on is not None
+        and session.data_deleted_at is None
+        and user.has_perm("sessions_app.change_session")
+    )
 
 
 def can_delete(user, session=None) -> bool:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from bookings.models import Booking
 from microscopes.models import Camera, DataServer, Microscope
 from people.models import Lab
+from sessions_app.ordering import KnownDate, KnownSize
 from sessions_app.querysets import SampleQuerySet, SessionQuerySet
 
 
@@ -190,6 +191,8 @@ class Session(models.Model):
             models.Index(fields=["microscope", "-start", "-id"], name="session_microscope_start"),
             models.Index(fields=["status", "-start", "-id"], name="session_status_start"),
             models.Index(fields=["delete_on"], name="session_delete_on"),
+            models.Index(KnownSize("data_bytes").desc(), F("id").desc(), name="session_size"),
+            models.Index(KnownDate("delete_on").asc(), F("id").asc(), name="session_days_left"),
         ]
 
     def __str__(self):

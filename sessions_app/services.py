@@ -61,9 +61,12 @@ def can_create_now(user, booking) -> bool:
     return not refusal(user, booking)
 
 
-def operators_for(booking, user):
-    """People the user may name as operator: anyone active for staff, otherwise staff and those of the booking."""
-    people = User.objects.people().active()
+def operators_for(booking, user, current=None):
+    """People the user may name as operator: anyone active for staff, otherwise staff and those of the booking.
+
+    `current` is the id of who is named now, and stays possible.
+    """
+    people = User.objects.people().filter(Q(is_active=True) | Q(pk=current))
     if is_staff(user):
         return people
     involved = Q(pk__in=[booking.owner_id, booking.operator_id or booking.owner_id, user.pk]) | Q(
@@ -73,6 +76,7 @@ def operators_for(booking, user):
     if booking.lab_id is not None:
         involved |= Q(pk__in=Membership.objects.filter(lab=booking.lab_id).values("user"))
         involved |= Q(labs_led=booking.lab_id)
+    involved |= Q(pk=current)
     return people.filter(pk__in=User.objects.filter(involved).order_by().values("pk"))
 
 
@@ -101,13 +105,13 @@ def sample_named(lab, name: str, *, creator) -> Sample:
     return sample
 
 
-def check_relations(booking, *, camera=None, sample=None, operator=None) -> None:
-    """Raises ValidationError by field where a camera, sample or operator does not fit the booking."""
+def check_relations(place, *, camera=None, sample=None, operator=None) -> None:
+    """Raises ValidationError by field where a camera, sample or operator does not fit the booking or session."""
     errors = {}
-    if camera is not None and camera.microscope_id != booking.microscope_id:
-        errors["camera"] = f"{booking.microscope} has no such camera."
-    if sample is not None and sample.lab_id != booking.lab_id:
-        errors["sample"] = "This sample belongs to another lab than the booking."
+    if camera is not None and camera.microscope_id != place.microscope_id:
+        errors["camera"] = f"{place.microscope} has no such camera."
+    if sample is not None and sample.lab_id != place.lab_id:
+        errors["sample"] = "This sample belongs to another lab."
     if operator is not None and (operator.is_service or not operator.is_active):
         errors["operator"] = "The operator must be an active person."
     if errors:
@@ -211,3 +215,36 @@ def _create(
     session.full_clean(validate_unique=False, validate_constraints=False)
     session.save(force_insert=True)
     return session
+
+
+UPDATABLE = ("operator", "camera", "sample", "notes", *FIELDS)
+
+
+@transaction.atomic
+def session_update(session, actor, **changes) -> Session:
+    """Write the given fields of a session and no others; `sample` may be the name of a sample, made if new.
+
+    Raises ValidationError by field, and TypeError for a field that is not of `UPDATABLE`.
+    """
+    unknown = set(changes) - set(UPDATABLE)
+    if unknown:
+        raise TypeError(f"session_update() has no {', '.join(sorted(unknown))}.")
+    row = (
+        Session.objects.select_related("booking", "microscope", "lab")
+        .select_for_update(no_key=True, of=("self",))
+        .get(pk=session.pk)
+    )
+    if row.status == Session.Status.ARCHIVED:
+        raise ValidationError("This session is archived and cannot change any more.")
+    if isinstance(changes.get("sample"), str):
+        name = changes["sample"].strip()
+        changes["sample"] = sample_named(row.lab, name, creator=actor) if name else None
+    check_relations(row, **{name: changes[name] for name in ("camera", "sample") if name in changes})
+    if changes.get("operator") is not None and changes["operator"].pk != row.operator_id:
+        check_relations(row, operator=changes["operator"])
+    for name, value in changes.items():
+        setattr(row, name, value)
+    row.clean_fields(exclude={field.name for field in Session._meta.fields} - set(changes))
+    if changes:
+        row.save(update_fields=list(changes))
+    return row
