@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,25 @@ def relion5():
 def relion31():
     """Loose files of a 3.1/4 project."""
     return _present("3dem-em-testdata-relion31")
+
+
+@pytest.fixture
+def relion31_project(relion31, tmp_path):
+    """Those files put where their pipeline says they were."""
+    root = tmp_path / "relion31"
+    for name, place in (
+        ("default_pipeline.star", ""),
+        ("corrected_micrographs.star", "MotionCorr/job002"),
+        ("micrographs_ctf.star", "CtfFind/job003"),
+        ("autopick.star", "AutoPick/job004"),
+        ("job.star", "AutoPick/job004"),
+        ("20170629_00049_frameImage_autopick.star", "AutoPick/job004/Movies"),
+        ("relion5_job002_job.star", "MotionCorr/job002"),
+        *((f"run_it025_{end}.star", "Class2D/job008") for end in ("data", "model", "optimiser", "sampling")),
+    ):
+        (root / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(relion31 / name, root / place / ("job.star" if name.endswith("_job.star") else name))
+    return root
 
 
 def _present(name):

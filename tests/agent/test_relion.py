@@ -164,24 +164,8 @@ class TestRelion31:
     """Loose files of a 3.1/4 project, put where their pipeline says they were."""
 
     @pytest.fixture
-    def root(self, relion31, tmp_path):
-        for name, place in (
-            ("default_pipeline.star", ""),
-            ("corrected_micrographs.star", "MotionCorr/job002"),
-            ("micrographs_ctf.star", "CtfFind/job003"),
-            ("autopick.star", "AutoPick/job004"),
-            ("job.star", "AutoPick/job004"),
-            ("20170629_00049_frameImage_autopick.star", "AutoPick/job004/Movies"),
-            ("relion5_job002_job.star", "MotionCorr/job002"),
-            *(
-                (f"run_it025_{end}.star", "Class2D/job008")
-                for end in ("data", "model", "optimiser", "sampling")
-            ),
-        ):
-            (tmp_path / place).mkdir(parents=True, exist_ok=True)
-            target = "job.star" if name.endswith("_job.star") else name
-            shutil.copy(relion31 / name, tmp_path / place / target)
-        return tmp_path
+    def root(self, relion31_project):
+        return relion31_project
 
     def test_values_equal_an_independent_reading(self, root):
         [news] = look(root)

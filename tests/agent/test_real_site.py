@@ -1,0 +1,149 @@
+"""The agent against the site itself: real projects in, the summary out, compared with an independent reading."""
+
+import statistics
+
+import pytest
+from emhub_agent import Client
+from emhub_agent.cli import main
+
+from tests.factories import MicroscopeFactory, SessionFactory, make_token
+
+from . import project
+from .test_relion import table
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def session():
+    return SessionFactory()
+
+
+@pytest.fixture
+def post(live_server, session, monkeypatch, capsys):
+    """Posts a project with --once and returns the lines it printed."""
+    monkeypatch.setenv("EMHUB_TOKEN", make_token(session.booking.microscope)[1])
+
+    def run(root, expected=0):
+        code = main(["relion", str(root), "--url", live_server.url, "--session", session.name, "--once"])
+        assert code == expected
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def summary(live_server, session):
+    def ask():
+        client = Client(live_server.url, make_token()[1])
+        return client.request("GET", f"/sessions/{session.name}/summary/")
+
+    return ask
+
+
+def columns(rows, scale=1.0, **labels):
+    return {field: [float(row[label]) * scale for row in rows] for field, label in labels.items()}
+
+
+def test_a_relion5_project(relion5, post, summary):
+    assert post(relion5) == [
+        "micrographs: 24 created, 0 updated, 0 unchanged",
+        "classes:     50 created, 0 updated, 0 unchanged",
+        "images:      48 created, 0 updated, 0 unchanged",
+        "events:      0 created, 0 updated, 0 unchanged",
+    ]
+    answer = summary()
+    picks = table(relion5 / "AutoPick/job008/summary.star", "")
+    assert answer["micrographs"] == answer["motion_corrected"] == answer["ctf_estimated"] == 24
+    assert answer["picked"] == len(picks)
+    assert answer["particles"] == sum(int(row["rlnGroupNrParticles"]) for row in picks)
+    assert answer["classes"] == 50
+    assert answer["processing"] == "finished"
+    expected = columns(
+        table(relion5 / "MotionCorr/job002/corrected_micrographs.star", "micrographs"),
+        0.885,  # written in pixels
+        motion_total="rlnAccumMotionTotal",
+        motion_early="rlnAccumMotionEarly",
+        motion_late="rlnAccumMotionLate",
+    )
+    expected |= columns(
+        table(relion5 / "CtfFind/job005/micrographs_ctf.star", "micrographs"),
+        defocus_u="rlnDefocusU",
+        defocus_v="rlnDefocusV",
+        ctf_resolution="rlnCtfMaxResolution",
+        ctf_score="rlnCtfFigureOfMerit",
+        ice_thickness="rlnCtfIceRingDensity",
+    )
+    [run] = answer["runs"]
+    check(run, expected)
+    assert post(relion5) == [
+        "micrographs: 0 created, 0 updated, 24 unchanged",
+        "classes:     0 created, 0 updated, 50 unchanged",
+        "images:      0 created, 0 updated, 48 unchanged",
+        "events:      0 created, 0 updated, 0 unchanged",
+    ]
+    assert summary()["runs"][0]["revision"] == run["revision"]
+
+
+def check(run, expected):
+    for field, values in expected.items():
+        found = run["fields"][field]
+        assert found["n"] == len(values)
+        assert found["min"] == pytest.approx(min(values))
+        assert found["median"] == pytest.approx(statistics.median(values))
+        assert found["max"] == pytest.approx(max(values))
+
+
+def test_the_files_of_a_31_project(relion31_project, post, summary):
+    """As far as they go: no movies' table, picks of one micrograph, classes without their images."""
+    root = relion31_project
+    assert post(root)[:3] == [
+        "micrographs: 24 created, 0 updated, 0 unchanged",
+        "classes:     50 created, 0 updated, 0 unchanged",
+        "images:      0 created, 0 updated, 0 unchanged",
+    ]
+    answer = summary()
+    [run] = answer["runs"]
+    check(
+        run,
+        columns(
+            table(root / "MotionCorr/job002/corrected_micrographs.star", "micrographs"),
+            0.885,
+            motion_total="rlnAccumMotionTotal",
+        )
+        | columns(
+            table(root / "CtfFind/job003/micrographs_ctf.star", "micrographs"),
+            defocus_u="rlnDefocusU",
+            ctf_resolution="rlnCtfMaxResolution",
+        ),
+    )
+    assert post(root)[0] == "micrographs: 0 created, 0 updated, 24 unchanged"
+
+
+def test_another_microscopes_token_posts_nothing(post, session, tmp_path, monkeypatch, capsys):
+    root = project.write(tmp_path / "relion", project.files(count=2))
+    monkeypatch.setenv("EMHUB_TOKEN", make_token(MicroscopeFactory())[1])
+    assert post(root, expected=5) == []
+    assert not session.runs.exists()
+
+
+def test_pictures_picks_and_failures_arrive(post, session, tmp_path):
+    root = project.write(tmp_path / "relion", project.files(count=3))
+    project.write(
+        root, {"CtfFind/job003/RELION_JOB_EXIT_FAILURE": b"", "CtfFind/job003/run.err": b"no licence\n"}
+    )
+    for _ in range(2):
+        post(root)
+    run = session.runs.get()
+    rows = run.micrograph_rows.order_by("pk")
+    assert [row.name for row in rows] == [project.movie(number) for number in (1, 2, 3)]
+    assert all(row.micrograph_image and row.psd_image for row in rows)
+    assert [row.particles for row in rows] == [4, 4, 4]
+    assert [len(row.coordinates_row.points) for row in rows] == [4 * 8] * 3
+    assert [event.text for event in run.events.all()] == ["CtfFind/job003 failed: no licence"]
+
+
+def test_an_archived_session_is_said(post, session, tmp_path):
+    type(session).objects.filter(pk=session.pk).update(status="archived", end=session.start)
+    root = project.write(tmp_path / "relion", project.files(count=1))
+    assert post(root, expected=7) == []
