@@ -1,5 +1,9 @@
 """Who may see and change a booking. Web, API and admin ask here."""
 
+import datetime
+from dataclasses import dataclass
+
+from microscopes.models import Microscope
 from people.access import is_staff
 from people.querysets import user_lab_ids
 
@@ -19,6 +23,23 @@ def is_involved(user, booking) -> bool:
 def can_see_details(user, booking) -> bool:
     """Otherwise the booking reads "Booked" and nothing else of it leaves the server."""
     return is_staff(user) or is_involved(user, booking)
+
+
+@dataclass(frozen=True)
+class Booked:
+    """What is told of another's booking: that the microscope is taken, and when."""
+
+    microscope: Microscope
+    start: datetime.datetime
+    end: datetime.datetime
+    details_visible: bool = False
+
+
+def as_seen(booking):
+    """The booking where its details may be seen, otherwise what remains. For with_details_visible_to()."""
+    if booking.details_visible:
+        return booking
+    return Booked(booking.microscope, booking.start, booking.end)
 
 
 def can_create(user) -> bool:

@@ -3,11 +3,21 @@
 import datetime
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Count, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from people.access import is_staff
 from people.querysets import user_lab_ids
+
+
+def _count_of(model, related_name: str):
+    """How many rows a related name has, counted for the shown rows only, without grouping the whole query."""
+    relation = model._meta.get_field(related_name)
+    name = relation.field.name
+    rows = relation.related_model.objects.filter(**{name: OuterRef("pk")}).order_by().values(name)
+    counts = Subquery(rows.annotate(n=Count("pk")).values("n"), output_field=models.IntegerField())
+    return Coalesce(counts, 0)
 
 
 class ApplicationQuerySet(models.QuerySet):
@@ -21,6 +31,10 @@ class ApplicationQuerySet(models.QuerySet):
             pk__in=self.model.labs.through.objects.filter(lab__in=user_lab_ids(user)).values("application")
         )
 
+    def with_booking_counts(self):
+        """Adds `booking_count`."""
+        return self.annotate(booking_count=_count_of(self.model, "bookings"))
+
 
 class BookingQuerySet(models.QuerySet):
     def visible_to(self, user):
@@ -33,6 +47,24 @@ class BookingQuerySet(models.QuerySet):
         if is_staff(user):
             return self
         return self.filter(involving(user))
+
+    def with_details_visible_to(self, user):
+        """Adds `details_visible`, so that a list masks what is not the user's without a query per row."""
+        if is_staff(user):
+            return self.annotate(details_visible=Value(True, output_field=models.BooleanField()))
+        return self.annotate(details_visible=Case(When(involving(user), then=True), default=False))
+
+    def owned_or_run_by(self, user):
+        """Those the person owns or operates."""
+        return self.filter(Q(owner=user.pk) | Q(operator=user.pk))
+
+    def standing_or_visible_to(self, user):
+        """Cancelled ones only where the user may read them."""
+        return self if is_staff(user) else self.filter(Q(cancelled_at__isnull=True) | involving(user))
+
+    def blocking_or_visible_to(self, user):
+        """Slots only where the user may read them: others' slots take no time and tell nothing."""
+        return self if is_staff(user) else self.filter(~Q(kind=self.model.Kind.SLOT) | involving(user))
 
     def standing(self):
         """Not cancelled."""
@@ -50,6 +82,10 @@ class BookingQuerySet(models.QuerySet):
         """Those that run at the moment, by default now."""
         moment = moment or timezone.now()
         return self.filter(start__lte=moment, end__gt=moment)
+
+    def with_session_counts(self):
+        """Adds `session_count`, as a subquery that costs the shown rows only."""
+        return self.annotate(session_count=_count_of(self.model, "sessions"))
 
     def with_people(self):
         """With everything a row or card shows, so that no row costs a query."""

@@ -1,0 +1,224 @@
+"""Forms of the booking pages: they check shape and offer what is possible; the rules are the services'."""
+
+import datetime
+
+from crispy_forms.helper import FormHelper
+from crispy_forms.layout import HTML, Column, Fieldset, Layout, Row
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from bookings.models import Application, Booking
+from bookings.rules import people_to_operate, people_to_own
+from bookings.services import booking_cancel, booking_create, booking_update
+from microscopes.models import Microscope
+from people.access import is_staff
+from people.changes import ChangedFieldsModelForm, add_errors
+from people.fields import LocalDateTimeField
+from people.models import Lab, User
+
+FIRST_HOUR, LAST_HOUR = 9, 18
+
+
+class PersonChoiceField(forms.ModelChoiceField):
+    """People by name; of two with one name, who has which address."""
+
+    def label_from_instance(self, person):
+        return f"{person} ({person.username})" if person.get_full_name() else person.username
+
+
+class PeopleChoiceField(forms.ModelMultipleChoiceField):
+    label_from_instance = PersonChoiceField.label_from_instance
+
+
+class MicroscopeChoiceField(forms.ModelChoiceField):
+    def label_from_instance(self, microscope):
+        return (
+            str(microscope)
+            if microscope.status == "active"
+            else f"{microscope} ({microscope.get_status_display()})"
+        )
+
+
+class BookingForm(ChangedFieldsModelForm):
+    """Books or changes for `actor`; `save` raises nothing: `saved` is None when a rule refused, with the errors set."""
+
+    microscope = MicroscopeChoiceField(queryset=Microscope.objects.none())
+    start = LocalDateTimeField(label="From")
+    end = LocalDateTimeField(label="To")
+    owner = PersonChoiceField(
+        queryset=User.objects.none(), help_text="Whose booking it is: you or a member of one of your labs."
+    )
+    operator = PersonChoiceField(
+        queryset=User.objects.none(),
+        required=False,
+        empty_label="The owner",
+        help_text="Who runs the microscope.",
+    )
+    lab = forms.ModelChoiceField(
+        queryset=Lab.objects.none(),
+        required=False,
+        empty_label="No lab",
+        help_text="Its members see the booking and its sessions. Without a lab only the people named here do.",
+    )
+    application = forms.ModelChoiceField(
+        queryset=Application.objects.none(),
+        required=False,
+        empty_label="None",
+        help_text="The approved project.",
+    )
+    collaborators = PeopleChoiceField(
+        queryset=User.objects.none(), required=False, help_text="They see the booking and its sessions too."
+    )
+
+    class Meta:
+        model = Booking
+        fields = [
+            "microscope",
+            "kind",
+            "start",
+            "end",
+            "title",
+            "description",
+            "owner",
+            "operator",
+            "lab",
+            "application",
+            "collaborators",
+        ]
+        widgets = {
+            "description": forms.Textarea(attrs={"rows": 3}),
+            "title": forms.TextInput(attrs={"placeholder": "For instance: apoferritin, 200 mesh"}),
+        }
+
+    def __init__(self, *args, actor, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.actor = actor
+        self._offer()
+        self._arrange()
+
+    def _offer(self):
+        """What the actor may choose, and what the booking has already, whoever chose it."""
+        staff, booking = is_staff(self.actor), self.instance
+        fields = self.fields
+        microscopes = Microscope.objects.in_service() if staff else Microscope.objects.bookable()
+        fields["microscope"].queryset = microscopes | Microscope.objects.filter(pk=booking.microscope_id)
+        fields["owner"].queryset = self._with(people_to_own(self.actor), booking.owner_id)
+        fields["operator"].queryset = self._with(people_to_operate(self.actor), booking.operator_id)
+        shared = [] if self.is_new else booking.collaborators.values_list("pk", flat=True)
+        fields["collaborators"].queryset = self._with(people_to_own(self.actor), *shared)
+        labs = Lab.objects.visible_to(self.actor).active()
+        fields["lab"].queryset = labs | Lab.objects.filter(pk=booking.lab_id)
+        active = Application.objects.visible_to(self.actor).filter(status=Application.Status.ACTIVE)
+        fields["application"].queryset = active | Application.objects.filter(pk=booking.application_id)
+        if not staff:
+            del fields["kind"]
+        for name in ("owner", "operator", "collaborators", "application"):
+            fields[name].widget.attrs["data-search"] = ""
+
+    @staticmethod
+    def _with(people, *pks):
+        """The people, and those of these ids; without joins, so that nobody comes twice."""
+        return User.objects.filter(
+            Q(pk__in=people.order_by().values("pk")) | Q(pk__in=[pk for pk in pks if pk])
+        )
+
+    def _arrange(self):
+        self.helper = FormHelper()
+        self.helper.form_tag = False
+        kind = [Column("kind", css_class="col-sm-4")] if "kind" in self.fields else []
+        self.helper.layout = Layout(
+            Fieldset(
+                "What and when",
+                Row(Column("microscope", css_class="col-sm-8" if kind else "col-12"), *kind),
+                Row(Column("start", css_class="col-sm-6"), Column("end", css_class="col-sm-6")),
+                HTML('{% include "bookings/_taken.html" %}'),
+                "title",
+                "description",
+            ),
+            Fieldset(
+                "Who",
+                Row(Column("owner", css_class="col-sm-6"), Column("operator", css_class="col-sm-6")),
+                Row(Column("lab", css_class="col-sm-6"), Column("application", css_class="col-sm-6")),
+                "collaborators",
+            ),
+        )
+
+    def save(self):
+        """The booking, or None where a rule refused it; its words are then at the form's fields."""
+        changed = self.changed_data if not self.is_new else self.cleaned_data
+        fields = {name: self.cleaned_data[name] for name in changed}
+        try:
+            if self.is_new:
+                return booking_create(actor=self.actor, **fields)
+            booking = Booking.objects.select_related("microscope").get(pk=self.instance.pk)
+            return booking_update(booking=booking, actor=self.actor, **fields)
+        except ValidationError as error:
+            add_errors(self, error)
+            return None
+
+
+def booking_defaults(actor, wishes) -> dict:
+    """What a new booking's form proposes; `wishes` are the address's microscope (a code), start and end."""
+    tomorrow = timezone.localdate() + datetime.timedelta(days=1)
+    start, end = (
+        timezone.make_aware(datetime.datetime.combine(tomorrow, datetime.time(hour)))
+        for hour in (FIRST_HOUR, LAST_HOUR)
+    )
+    if wished := _moment(wishes.get("start")):
+        start, end = wished, wished + (end - start)
+    if (wished := _moment(wishes.get("end"))) and wished > start:
+        end = wished
+    bookable = list(Microscope.objects.bookable()[:2])
+    wished = Microscope.objects.in_service().filter(code__iexact=wishes.get("microscope", "")).first()
+    labs = list(Lab.objects.of(actor).active()[:2])
+    applications = list(
+        Application.objects.visible_to(actor).filter(status=Application.Status.ACTIVE)[:2]
+        if not is_staff(actor)
+        else []
+    )
+    return {
+        "start": start,
+        "end": end,
+        "owner": actor.pk,
+        "microscope": wished or (bookable[0] if len(bookable) == 1 else None),
+        "lab": labs[0] if labs else None,
+        "application": applications[0] if len(applications) == 1 else None,
+    }
+
+
+def _moment(text) -> datetime.datetime | None:
+    try:
+        moment = parse_datetime(text or "")
+    except ValueError:
+        return None
+    return timezone.make_aware(moment) if moment and timezone.is_naive(moment) else moment
+
+
+class CancelForm(forms.Form):
+    """Asks why, and for a booking with sessions whether they may stay without it."""
+
+    reason = forms.CharField(max_length=300, required=False, widget=forms.Textarea(attrs={"rows": 2}))
+    keep_sessions = forms.BooleanField(
+        required=False, label="Cancel it all the same; its sessions and images stay."
+    )
+
+    def __init__(self, *args, actor, booking, has_sessions, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.actor, self.booking = actor, booking
+        if not has_sessions:
+            del self.fields["keep_sessions"]
+        own = actor.pk in (booking.owner_id, booking.operator_id, booking.creator_id)
+        self.fields["reason"].label = "Reason (optional)" if own else "Reason"
+        self.fields["reason"].help_text = "" if own else f"{booking.owner} reads it."
+        self.helper = FormHelper()
+        self.helper.form_tag = False
+
+    def save(self):
+        try:
+            return booking_cancel(booking=self.booking, actor=self.actor, **self.cleaned_data)
+        except ValidationError as error:
+            add_errors(self, error)
+            return None

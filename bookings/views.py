@@ -1,0 +1,215 @@
+"""Pages about bookings. Rules live in services and rules, who may what in access and querysets."""
+
+import datetime
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.functional import cached_property
+from django.views.generic import CreateView, DetailView, FormView, TemplateView, UpdateView
+from django_filters.views import FilterView
+
+from bookings import access
+from bookings.filters import BookingFilterSet
+from bookings.forms import BookingForm, CancelForm, booking_defaults
+from bookings.models import Booking
+from bookings.rules import span
+from people.access import is_staff
+from people.fields import LocalDateField
+
+TAKEN_DAYS = 14
+TAKEN_AT_MOST = 20
+
+
+class BookingListView(FilterView):
+    """Who has which microscope when; others' bookings say no more than that it is taken."""
+
+    filterset_class = BookingFilterSet
+    paginate_by = 50
+
+    def get_filterset_kwargs(self, filterset_class):
+        # Bound without a choice too: what is shown then is the filters' decision as well.
+        return super().get_filterset_kwargs(filterset_class) | {"data": self.request.GET}
+
+    def get_queryset(self):
+        return Booking.objects.with_people().with_session_counts().with_details_visible_to(self.request.user)
+
+    def get_template_names(self):
+        htmx = self.request.htmx
+        return ["bookings/_list.html" if htmx and not htmx.history_restore_request else "bookings/list.html"]
+
+    def get_context_data(self, **kwargs):
+        context = super().get_context_data(**kwargs)
+        context["rows"] = [access.as_seen(booking) for booking in context["object_list"]]
+        context["may_book"] = access.can_create(self.request.user)
+        query = self.request.GET.copy()
+        query.pop("page", None)
+        context["query"] = query.urlencode()
+        context["is_filtered"] = any(query.values())
+        return context
+
+    def render_to_response(self, context, **kwargs):
+        response = super().render_to_response(context, **kwargs)
+        response.headers["Vary"] = "HX-Request"
+        return response
+
+
+class BookingDetailView(DetailView):
+    template_name = "bookings/detail.html"
+
+    def get_queryset(self):
+        queryset = Booking.objects.visible_to(self.request.user).with_people()
+        return queryset.select_related("cancelled_by").prefetch_related("collaborators")
+
+    def get_context_data(self, **kwargs):
+        context = super().get_context_data(**kwargs)
+        booking, user = self.object, self.request.user
+        # A booking may change its lab later; its sessions belong to whom they were recorded for.
+        sessions = (
+            booking.sessions.visible_to(user).select_related("summary", "sample").order_by("start", "pk")
+        )
+        context["sessions"] = list(sessions)
+        context["can_change"] = access.can_change(user, booking)
+        context["can_cancel"] = access.can_cancel(user, booking)
+        context["can_run"] = access.can_run(user, booking) and (
+            booking.is_running or (is_staff(user) and not booking.is_cancelled)
+        )
+        context["when"] = span(booking.start, booking.end)
+        context["now"] = timezone.now()
+        return context
+
+
+class BookingFormMixin:
+    """Gives the form its actor and lets the service have the last word."""
+
+    form_class = BookingForm
+    template_name = "bookings/form.html"
+
+    def get_form_kwargs(self):
+        return super().get_form_kwargs() | {"actor": self.request.user}
+
+    def form_valid(self, form):
+        booking = form.save()
+        if booking is None:
+            return self.form_invalid(form)
+        when = span(booking.start, booking.end)
+        messages.success(self.request, self.success_message.format(microscope=booking.microscope, when=when))
+        return redirect("bookings:detail", pk=booking.pk)
+
+
+class BookingCreateView(BookingFormMixin, CreateView):
+    success_message = "{microscope} is booked from {when}."
+
+    def dispatch(self, request, *args, **kwargs):
+        if request.user.is_authenticated and not access.can_create(request.user):
+            raise PermissionDenied("This account cannot book microscopes.")
+        return super().dispatch(request, *args, **kwargs)
+
+    def get_initial(self):
+        return booking_defaults(self.request.user, self.request.GET)
+
+
+class BookingUpdateView(BookingFormMixin, UpdateView):
+    success_message = "Saved. {microscope} is booked from {when}."
+
+    def get_queryset(self):
+        return Booking.objects.visible_to(self.request.user).with_people()
+
+    def get_object(self, queryset=None):
+        booking = super().get_object(queryset)
+        if not access.can_change(self.request.user, booking):
+            raise PermissionDenied(refusal_to_change(booking))
+        return booking
+
+
+def refusal_to_change(booking) -> str:
+    if booking.is_cancelled:
+        return "This booking was cancelled and cannot be changed any more."
+    if booking.has_started:
+        return "This booking has begun: from then on only the facility's staff change or cancel it."
+    return "Only the booking's owner, its operator and the facility's staff change or cancel it."
+
+
+class BookingCancelView(FormView):
+    form_class = CancelForm
+    template_name = "bookings/cancel.html"
+
+    @cached_property
+    def booking(self):
+        booking = (
+            Booking.objects.visible_to(self.request.user).with_people().filter(pk=self.kwargs["pk"]).first()
+        )
+        if booking is None:
+            raise Http404("There is no such booking.")
+        if not access.can_cancel(self.request.user, booking):
+            raise PermissionDenied(refusal_to_change(booking))
+        return booking
+
+    @cached_property
+    def sessions(self):
+        return list(self.booking.sessions.order_by("start").select_related("summary"))
+
+    def get_form_kwargs(self):
+        return super().get_form_kwargs() | {
+            "actor": self.request.user,
+            "booking": self.booking,
+            "has_sessions": bool(self.sessions),
+        }
+
+    def get_context_data(self, **kwargs):
+        return super().get_context_data(**kwargs) | {
+            "booking": self.booking,
+            "when": span(self.booking.start, self.booking.end),
+            "sessions": self.sessions,
+            "running": [session for session in self.sessions if session.is_running],
+        }
+
+    def form_valid(self, form):
+        if form.save() is None:
+            return self.form_invalid(form)
+        booking = self.booking
+        messages.success(
+            self.request,
+            f"Cancelled: {booking.microscope} is free again from {span(booking.start, booking.end)}.",
+        )
+        return redirect("bookings:detail", pk=booking.pk)
+
+
+class TakenView(TemplateView):
+    """The times at which a microscope is taken, for the booking form: times alone, whoever asks."""
+
+    template_name = "bookings/_taken_times.html"
+
+    def get_context_data(self, **kwargs):
+        context = super().get_context_data(**kwargs)
+        start = self._start()
+        microscope = self.request.GET.get("microscope", "")
+        own = self.request.GET.get("booking", "")
+        if not microscope.isascii() or not microscope.isdigit() or len(microscope) > 18:
+            return context | {"microscope_chosen": False}
+        bookings = (
+            Booking.objects.filter(microscope=int(microscope))
+            .blocking()
+            .overlapping(start, start + datetime.timedelta(days=TAKEN_DAYS))
+            .order_by("start")
+        )
+        if own.isascii() and own.isdigit() and len(own) <= 18:
+            bookings = bookings.exclude(pk=int(own))
+        times = list(bookings.values_list("start", "end")[: TAKEN_AT_MOST + 1])
+        return context | {
+            "microscope_chosen": True,
+            "taken": [span(*time) for time in times[:TAKEN_AT_MOST]],
+            "more": len(times) > TAKEN_AT_MOST,
+            "days": TAKEN_DAYS,
+            "first_day": start,
+        }
+
+    def _start(self) -> datetime.datetime:
+        """The local day's beginning of the time typed so far; today where it is none."""
+        try:
+            day = LocalDateField().clean(self.request.GET.get("start", "")[:10])
+        except ValidationError:
+            day = timezone.localdate()
+        return timezone.make_aware(datetime.datetime.combine(day, datetime.time()))
