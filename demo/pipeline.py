@@ -143,6 +143,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         os.nice(10)
         run(project, interval=options.interval, start=options.start, limit=options.limit, stop=stop)
+    except OSError as error:
+        # A full disk above all. What was written is whole, and the next start goes on from it.
+        print(f"The project cannot be written: {error}", file=sys.stderr)
+        return 1
     finally:
         project.close()
     return 0

@@ -1,5 +1,6 @@
 """The growing RELION project, read with a STAR reader that knows nothing of the program that wrote it."""
 
+import errno
 import json
 import math
 import re
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from emhub_agent.readers.relion import RelionReader
 
-from demo import pipeline
+from demo import pipeline, star
 from demo.project import NotADemoProject, Project
 
 ROOT = Path(__file__).parents[2]
@@ -393,3 +394,20 @@ def test_stopped_by_a_signal_it_ends_well(tmp_path):
     project = Project(tmp_path / "p")
     assert project.imported >= 3
     project.close()
+
+
+def test_a_full_disk_is_said_and_the_next_start_goes_on(tmp_path, monkeypatch, capsys):
+    arguments = [str(tmp_path), "--start", "4", "--limit", "4", "--interval", "0.01"]
+    write = star.write
+
+    def full(path, text):
+        if path.name == "micrographs_ctf.star":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, text)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(star, "write", full)
+        assert pipeline.main(arguments) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert pipeline.main(arguments) == 0
+    assert len(table(tmp_path / "AutoPick/job004/autopick.star", "coordinate_files")["MicrographName"]) == 4
