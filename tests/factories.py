@@ -1,9 +1,12 @@
 """The smallest valid object of each model; tests spell out what matters to them."""
 
 import datetime
+import importlib
 
 import factory
+from django.apps import apps
 from django.contrib.auth.models import Group
+from django.db import connection
 from django.utils import timezone
 from factory.django import DjangoModelFactory
 
@@ -14,6 +17,16 @@ from preprocessing.models import ClassAverage, Exposure, Micrograph, ProcessingR
 from sessions_app.models import Sample, Session
 
 PASSWORD = "correct horse battery"
+
+
+def _group(name: str) -> Group:
+    """A group as its migration made it; made again where a test with real transactions emptied the tables."""
+    found = Group.objects.filter(name=name).first()
+    if found is None:
+        migration = importlib.import_module("preprocessing.migrations.0002_groups")
+        migration.create_groups(apps, connection.schema_editor())
+        found = Group.objects.get(name=name)
+    return found
 
 
 class UserFactory(DjangoModelFactory):
@@ -42,7 +55,7 @@ class StaffFactory(UserFactory):
 
     @factory.post_generation
     def group(self, create, extracted, **kwargs):
-        self.groups.add(Group.objects.get(name=STAFF_GROUP))
+        self.groups.add(_group(STAFF_GROUP))
 
 
 class ServiceUserFactory(UserFactory):
@@ -52,7 +65,7 @@ class ServiceUserFactory(UserFactory):
 
     @factory.post_generation
     def group(self, create, extracted, **kwargs):
-        self.groups.add(Group.objects.get(name=PIPELINE_GROUP))
+        self.groups.add(_group(PIPELINE_GROUP))
 
 
 class LabFactory(DjangoModelFactory):
