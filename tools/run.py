@@ -29,6 +29,7 @@ from supervise import (
 from words import DENIED, DISK, ROOT, need_space, say, stop
 
 PATIENCE = 60  # s until the site must have answered
+SETTLING = 60  # s between the end of a demo session's pipeline and the next session
 LOG_LIMIT = 5_000_000  # bytes a helper's log may have before it is begun anew
 
 
@@ -191,7 +192,7 @@ class Demo:
             helper.start()
 
     def look_after(self):
-        """Start what has crashed again, later each time. One that ended by itself had nothing left to do."""
+        """Start what has crashed again, later each time, and another session when the pipeline is done with one."""
         now = time.monotonic()
         if self.due is not None:
             if now >= self.due:
@@ -202,6 +203,10 @@ class Demo:
                 self.start()
             return
         for helper in self.helpers:
+            if helper.name == "pipeline" and helper.poll() == 0:
+                # Its project is complete. The agent has time to post the rest before another session begins.
+                self.due = now + SETTLING
+                return
             if helper.poll():
                 wait = self.backoffs.setdefault(helper.name, Backoff()).after(now - helper.started)
                 say(
