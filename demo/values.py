@@ -184,7 +184,7 @@ class Acquisition:
         position = (index - square.first + 0.5) / (square.last - square.first)
         return math.sin(math.pi * position) ** 0.6
 
-    @functools.lru_cache(maxsize=256)  # noqa: B019 - a handful of acquisitions live as long as the process
+    @functools.lru_cache(maxsize=1024)  # noqa: B019 - a handful of acquisitions live as long as the process
     def exposure(self, index: int) -> Exposure:
         """Everything about exposure ``index``."""
         square = self.square_of(index)
