@@ -1,6 +1,7 @@
 """The facility's hardware, and the tokens that say which program may post for which microscope."""
 
 import datetime
+from pathlib import PurePosixPath
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -130,6 +131,11 @@ class Microscope(models.Model):
 
     def __str__(self):
         return self.name
+
+    @property
+    def picture_version(self) -> str:
+        """Changes with the picture, for addresses that browsers may keep."""
+        return PurePosixPath(self.picture.name).stem if self.picture else ""
 
     @property
     def effective_retention_days(self) -> int:

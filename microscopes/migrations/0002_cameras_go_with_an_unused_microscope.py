@@ -5,15 +5,18 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('microscopes', '0001_initial'),
+        ("microscopes", "0001_initial"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='camera',
-            name='microscope',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='cameras', to='microscopes.microscope'),
+            model_name="camera",
+            name="microscope",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="cameras",
+                to="microscopes.microscope",
+            ),
         ),
     ]
