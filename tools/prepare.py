@@ -25,8 +25,8 @@ def check_database(connection):
 
 def back_up(path, folder):
     """Copy a SQLite database, safely while others write to it; return the copy's path."""
-    need_space(folder, path.stat().st_size // 1_000_000 + 50, "A copy of the database before its update")
     folder.mkdir(exist_ok=True)
+    need_space(folder, path.stat().st_size // 1_000_000 + 50, "A copy of the database before its update")
     copy = folder / f"{path.stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}.sqlite3"
     with (
         contextlib.closing(sqlite3.connect(path)) as source,
