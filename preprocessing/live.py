@@ -10,12 +10,12 @@ import hashlib
 from dataclasses import dataclass, field
 
 import orjson
-from django.urls import reverse
 from django.utils import timezone
 
 from preprocessing import live_words
 from preprocessing.histograms import MEASURED_FIELDS, MEASURES
 from preprocessing.models import ClassAverage, Micrograph, ProcessingRun, RunEvent
+from preprocessing.reading import image_url
 
 LIMIT = 5000
 EVENTS = 50
@@ -230,7 +230,7 @@ def newest_classes(session, run, after: int = 0) -> dict | None:
                 "particles": row["particles"],
                 "share": row["particles"] / total if total else None,
                 "resolution": row["resolution"],
-                "image": image_url(session, row["image"]),
+                "image": image_url(session.name, row["image"]),
             }
             for row in rows[:CLASSES]
         ],
@@ -250,7 +250,7 @@ def events(run, after: int = 0) -> list[dict]:
 def histograms(kept: dict[str, list[int]]) -> dict[str, dict]:
     """The run's kept histograms of SERIES as bins: `edges` (n + 1, in the unit shown) and `counts` (n).
 
-    Empty bins at both ends are left out; `below` and `above` count what lies outside of all edges. A quantity
+    Empty bins at both ends are left out; `below` and `above` count what lies outside of `limits`. A quantity
     never measured has no histogram.
     """
     bins = {}
@@ -266,6 +266,7 @@ def histograms(kept: dict[str, list[int]]) -> dict[str, dict]:
             "counts": inner[first : last + 1],
             "below": counts[0],
             "above": counts[-1],
+            "limits": [edges[0], edges[-1]],
         }
     return bins
 
@@ -309,10 +310,6 @@ def micrograph_detail(session, pk: int) -> dict | None:
         "name": micrograph.name,
         "values": live_words.values(row, micrograph.run.histograms),
         "facts": [fact for fact in facts if fact.get("at") or fact.get("text")],
-        "picture": image_url(session, micrograph.micrograph_image),
-        "psd": image_url(session, micrograph.psd_image),
+        "picture": image_url(session.name, micrograph.micrograph_image),
+        "psd": image_url(session.name, micrograph.psd_image),
     }
-
-
-def image_url(session, name: str) -> str | None:
-    return reverse("preprocessing:image", args=[session.name, name]) if name else None

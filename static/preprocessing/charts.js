@@ -246,7 +246,7 @@
     }
   }
 
-  /** Counts by fixed bins: {edges, counts, below, above}. */
+  /** Counts by fixed bins: {edges, counts, below, above, limits}. */
   class HistogramChart {
     constructor(card, facts) {
       this.card = card;
@@ -257,11 +257,11 @@
     }
 
     show(bins) {
-      const { edges, counts, below, above } = bins;
+      const { edges, counts, below, above, limits } = bins;
       const { unit, label } = this.facts;
       const outside = [];
-      if (below) outside.push(`${format.integer(below)} below the left edge`);
-      if (above) outside.push(`${format.integer(above)} beyond the right edge`);
+      if (below) outside.push(`${format.integer(below)} below ${limits[0]} ${unit}`);
+      if (above) outside.push(`${format.integer(above)} above ${limits[1]} ${unit}`);
       write(this.note, outside.join(", "));
       this.place.hidden = !counts.length;
       if (!counts.length) return;
@@ -283,7 +283,7 @@
             x: { time: false, range: () => this.range },
             y: { range: (_, __, max) => [0, Math.max(1, max) * 1.08] },
           },
-          axes: [axis(titled(label, unit), { size: 24, space: 36 }), axis("Micrographs", { size: 46, incrs: WHOLE })],
+          axes: [axis(titled(label, unit), { size: 24, space: 36 }), axis("Micrographs", { size: 50, incrs: WHOLE })],
           series: [
             {},
             {

@@ -49,7 +49,7 @@
     const shown = find("[data-counter=rate]");
     write(shown, known(rate) ? format.integer(Math.round(rate)) : format.DASH);
     shown.title = known(rate) ? "Micrographs per hour." : "Known once micrographs have come for five minutes.";
-    write(find("[data-counter-note=rate]"), over ? "over the whole run" : "in the last hour");
+    write(find("[data-counter-note=rate]"), !known(rate) ? "" : over ? "on average" : "in the last hour");
   }
 
   function showRuns(runs) {
@@ -97,7 +97,7 @@
   }
 
   const SAID = {
-    live: () => (changedAt ? `Live, last change ${format.time(changedAt, true)}` : "Live"),
+    live: () => (changedAt ? `Live, updated ${format.time(changedAt, true)}` : "Live"),
     back: () => "Connected again",
     lost: () => `Connection lost, trying again; last update ${format.clock(poller.heardAt)}`,
     login: () => "You are logged out.",
