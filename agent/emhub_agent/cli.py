@@ -161,9 +161,10 @@ class Agent:
         if options.once:
             return self.once()
         while True:
-            self.one_look()
+            next_look = time.monotonic() + options.interval
+            self.one_look(next_look)
             self.display.show(self.summary(), now=True)
-            if self.stopping.wait(options.interval):
+            if self.stopping.wait(max(0.0, next_look - time.monotonic())):
                 raise Stopped("Stopped.")
 
     def once(self) -> int:
@@ -178,13 +179,13 @@ class Agent:
             print(line)
         return REFUSED_ITEMS if self.sync.counts.refused else OK
 
-    def one_look(self) -> None:
+    def one_look(self, next_look: float) -> None:
         assert self.sync is not None
         before = {kind: dict(row) for kind, row in self.sync.counts.rows.items()}
         self.sync.numbers()
         if not self.options.no_images:
             # Numbers come first: pictures get the time until the next look.
-            self.sync.pictures(until=time.monotonic() + self.options.interval)
+            self.sync.pictures(until=next_look)
         changes = []
         for kind, row in self.sync.counts.rows.items():
             count = sum(row[name] - before[kind][name] for name in ("created", "updated"))

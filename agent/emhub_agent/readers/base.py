@@ -23,6 +23,8 @@ class Deferred(ABC):
     Two of them are equal when they stand for the same state of the same file.
     """
 
+    __slots__ = ()
+
     @abstractmethod
     def load(self) -> dict[str, Any]:
         """Return the fields. Raises OSError or ValueError where the file cannot be read."""

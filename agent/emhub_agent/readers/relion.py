@@ -235,6 +235,8 @@ class Branch(NamedTuple):
 class PickFile(Deferred):
     """Coordinates in one STAR file, in micrograph pixels."""
 
+    __slots__ = ("complete", "path", "state")
+
     def __init__(self, path: str, state: Signature, complete: bool):
         self.path, self.state, self.complete = path, state, complete
 
@@ -260,6 +262,8 @@ class PickFile(Deferred):
 
 class PickCount(Deferred):
     """A count that some summary gave for coordinates that are not here."""
+
+    __slots__ = ("count",)
 
     def __init__(self, count: int):
         self.count = count
