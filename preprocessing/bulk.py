@@ -4,6 +4,7 @@ The ORM's bulk_create is several times slower and bulk_update slower still. Call
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 from django.db import connection, models
 
@@ -66,10 +67,12 @@ def _prepared(columns: Sequence[models.Field], rows: Sequence[tuple]) -> Sequenc
     times = [place for place, column in enumerate(columns) if isinstance(column, models.DateTimeField)]
     if not times:
         return rows
+    # Most rows of a batch share their time.
+    adapt = cache(connection.ops.adapt_datetimefield_value)
     prepared = []
     for row in rows:
         values = list(row)
         for place in times:
-            values[place] = connection.ops.adapt_datetimefield_value(values[place])
+            values[place] = adapt(values[place])
         prepared.append(values)
     return prepared

@@ -447,11 +447,15 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
                 for report, after, _ in new
             ],
         )
-        if any(posted for _, _, posted in new):
+        if any(posted is not None for _, _, posted in new):
             ids = dict(
                 Micrograph.objects.filter(run=run, revision__gte=first).values_list("exposure_id", "pk")
             )
-            picks |= {ids[exposures[report.identity]["pk"]]: posted for report, _, posted in new if posted}
+            picks |= {
+                ids[exposures[report.identity]["pk"]]: posted
+                for report, _, posted in new
+                if posted is not None
+            }
         bulk.update(
             Micrograph,
             [*_ROW_FIELDS, "revision"],
