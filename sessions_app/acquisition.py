@@ -13,6 +13,29 @@ FIELDS = (
     "energy_slit",
     "spot_size",
 )
+UNITS = {
+    "voltage_kv": "kV",
+    "cs_mm": "mm",
+    "magnification": "×",
+    "pixel_size": "Å",
+    "dose_per_frame": "e⁻/Å²",
+    "total_dose": "e⁻/Å²",
+    "frames": "frames",
+    "exposure_time": "s",
+    "energy_slit": "eV",
+}
+LABELS = {
+    "voltage_kv": "Voltage",
+    "cs_mm": "Spherical aberration",
+    "magnification": "Nominal magnification",
+    "pixel_size": "Pixel size",
+    "dose_per_frame": "Dose per frame",
+    "total_dose": "Total dose",
+    "frames": "Frames per movie",
+    "exposure_time": "Exposure time",
+    "energy_slit": "Energy filter slit",
+    "spot_size": "Spot size",
+}
 # What a lab chose last time on a microscope is most often what it wants again; voltage and Cs are the microscope's.
 FROM_LAST_SESSION = tuple(field for field in FIELDS if field not in ("voltage_kv", "cs_mm"))
 

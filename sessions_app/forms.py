@@ -10,50 +10,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from people.changes import ChangedFieldsModelForm
-from sessions_app.acquisition import FIELDS
+from sessions_app.acquisition import FIELDS, LABELS, UNITS
 from sessions_app.models import Sample, Session
 from sessions_app.services import operators_for
-
-UNITS = {
-    "voltage_kv": "kV",
-    "cs_mm": "mm",
-    "magnification": "×",
-    "pixel_size": "Å",
-    "dose_per_frame": "e⁻/Å²",
-    "total_dose": "e⁻/Å²",
-    "frames": "frames",
-    "exposure_time": "s",
-    "energy_slit": "eV",
-}
-LABELS = {
-    "voltage_kv": "Voltage",
-    "cs_mm": "Spherical aberration",
-    "magnification": "Nominal magnification",
-    "pixel_size": "Pixel size",
-    "dose_per_frame": "Dose per frame",
-    "total_dose": "Total dose",
-    "frames": "Frames per movie",
-    "exposure_time": "Exposure time",
-    "energy_slit": "Energy filter slit",
-    "spot_size": "Spot size",
-}
-
-
-class DataListInput(forms.TextInput):
-    """A text field that proposes known values; works without scripts."""
-
-    template_name = "sessions_app/widgets/datalist.html"
-
-    def __init__(self, attrs=None, options=()):
-        super().__init__(attrs)
-        self.options = options
-
-    def get_context(self, name, value, attrs):
-        context = super().get_context(name, value, attrs)
-        context["widget"]["list"] = f"{context['widget']['attrs'].get('id', name)}_options"
-        context["widget"]["attrs"]["list"] = context["widget"]["list"]
-        context["widget"]["options"] = list(self.options)
-        return context
 
 
 class SampleField(forms.CharField):
@@ -63,7 +22,7 @@ class SampleField(forms.CharField):
         super().__init__(
             required=False,
             max_length=Sample._meta.get_field("name").max_length,
-            widget=DataListInput(attrs={"autocomplete": "off"}),
+            widget=forms.TextInput(attrs={"autocomplete": "off", "list": "sample-options"}),
             **kwargs,
         )
 
@@ -80,6 +39,8 @@ def acquisition_layout() -> Fieldset:
 class AcquisitionFormMixin:
     """People, camera, sample and acquisition, as creating and editing share them."""
 
+    sample_options = ()
+
     def set_up(self, booking, user):
         self.fields["operator"].queryset = operators_for(booking, user, self.instance.operator_id)
         cameras = booking.microscope.cameras.filter(Q(is_active=True) | Q(pk=self.instance.camera_id))
@@ -89,9 +50,10 @@ class AcquisitionFormMixin:
             self.fields["sample"].disabled = True
             self.fields["sample"].help_text = "The booking has no lab to which a sample could belong."
         else:
-            self.fields["sample"].widget.options = Sample.objects.filter(lab=booking.lab_id).values_list(
-                "name", flat=True
-            )[:500]
+            # Proposed by the datalist that the templates put beside the form.
+            self.sample_options = Sample.objects.filter(lab=booking.lab_id).values_list("name", flat=True)[
+                :500
+            ]
             self.fields["sample"].help_text = f"Choose one of {booking.lab} or type a new name."
         for name in FIELDS:
             self.fields[name].label = LABELS[name]

@@ -19,6 +19,7 @@ from sessions_app.models import Sample, Session
 from sessions_app.naming import is_name_conflict, next_name
 
 NAME_ATTEMPTS = 100
+PROPOSED = object()
 
 
 def today() -> tuple[datetime.datetime, datetime.datetime]:
@@ -123,7 +124,7 @@ def session_create(
     booking,
     creator,
     operator=None,
-    camera=None,
+    camera=PROPOSED,
     sample=None,
     notes: str = "",
     start: datetime.datetime | None = None,
@@ -132,8 +133,9 @@ def session_create(
 ) -> Session:
     """Create a running session of the booking, named by the facility's pattern.
 
-    `sample` is a Sample of the booking's lab or the name of one, made if new. Operator, camera and those of the
-    acquisition's fields that are not given are proposed as `acquisition_defaults` does; None given is kept.
+    `sample` is a Sample of the booking's lab or the name of one, made if new. Without an operator it is the
+    booking's; camera and those of the acquisition's fields that are not given are proposed as
+    `acquisition_defaults` does, where None given is kept.
     However many are created at once, each gets a name of its own. `any_time` lets staff record a session for a
     booking of another day.
 
@@ -193,6 +195,7 @@ def _create(
         sample = sample_named(booking.lab, sample, creator=creator) if sample.strip() else None
     defaults = acquisition_defaults(booking)
     proposed_camera = defaults.pop("camera")
+    camera = proposed_camera if camera is PROPOSED else camera
     check_relations(booking, camera=camera, sample=sample, operator=operator)
     start = start or timezone.now()
     name = next_name(booking.microscope, start)
@@ -203,7 +206,7 @@ def _create(
         name=name,
         creator=creator,
         operator=operator or booking.operator or booking.owner,
-        camera=camera or proposed_camera,
+        camera=camera,
         sample=sample,
         notes=notes,
         status=Session.Status.ACTIVE,

@@ -1,5 +1,21 @@
 """Addresses of this app's pages."""
 
+from django.urls import path
+
+from sessions_app import views
+
 app_name = "sessions"
 
-urlpatterns = []
+urlpatterns = [
+    path("", views.DashboardView.as_view(), name="dashboard"),
+    path("sessions/", views.SessionListView.as_view(), name="list"),
+    path("sessions/new", views.SessionCreateView.as_view(), name="create"),
+    path("sessions/sessions.csv", views.SessionCSVView.as_view(), name="csv"),
+    path("sessions/<slug:name>/", views.SessionDetailView.as_view(), name="detail"),
+    path("sessions/<slug:name>/data/", views.SessionDataView.as_view(), name="data"),
+    path("sessions/<slug:name>/edit/", views.SessionEditView.as_view(), name="edit"),
+    path("sessions/<slug:name>/finish/", views.SessionFinishView.as_view(), name="finish"),
+    path("sessions/<slug:name>/reopen/", views.SessionReopenView.as_view(), name="reopen"),
+    path("sessions/<slug:name>/keep/", views.SessionExtendView.as_view(), name="extend"),
+    path("sessions/<slug:name>/delete/", views.SessionDeleteView.as_view(), name="delete"),
+]
