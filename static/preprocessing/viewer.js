@@ -16,10 +16,17 @@
       this.id = null;
       this.details = new Map();
       this.part = (name) => root.querySelector(`[data-viewer="${name}"]`);
+      const { width, height } = this.part("micrograph").dataset;
+      if (width && height) this.#shape(width, height);
       this.part("older").addEventListener("click", () => this.step(-1));
       this.part("newer").addEventListener("click", () => this.step(1));
       this.part("follow").addEventListener("click", () => this.follow());
       document.addEventListener("keydown", (event) => this.#key(event));
+    }
+
+    /** The frame has the micrograph's shape before any picture is there. */
+    #shape(width, height) {
+      this.part("micrograph").style.aspectRatio = `${width} / ${height}`;
     }
 
     /** Take the run's geometry and columns; `touched` are the ids that changed. */
@@ -31,6 +38,7 @@
       const pictures = columns.pictures.reduce((all, bits) => all | bits, 0);
       this.part("micrograph").closest("figure").hidden = !(pictures & 1);
       this.part("psd").closest("figure").hidden = !(pictures & 2);
+      if (run.width && run.height && !this.part("micrograph").querySelector("img")) this.#shape(run.width, run.height);
       const newest = this.#newest();
       if (newest === null) return;
       if (this.following && newest !== this.id) this.#choose(newest);
@@ -170,7 +178,7 @@
       none.hidden = true;
       for (const other of frame.querySelectorAll("img")) other.remove();
       frame.prepend(image);
-      if (kind === "micrograph") frame.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`;
+      if (kind === "micrograph") this.#shape(image.naturalWidth, image.naturalHeight);
       this.#bar(frame, kind);
     }
 
