@@ -165,7 +165,7 @@ class Site:
 
 
 def live_count(site, name):
-    return site.json(f"/api/v1/sessions/{name}/exposures/?page_size=1")["count"]
+    return site.json(f"/api/v1/sessions/{name}/")["processing"]["micrographs"]
 
 
 def look(folder, env, log, seconds, watch):
@@ -188,11 +188,11 @@ def look(folder, env, log, seconds, watch):
         first = until("the live session's first micrographs", seconds, lambda: live_count(site, name))
         began = time.monotonic()
         more = until(f"{name} growing", seconds, lambda: max(0, live_count(site, name) - first))
-        print(f"  {name}: {first} movies, {more} more after {time.monotonic() - began:.0f} s")
+        print(f"  {name}: {first} micrographs, {more} more after {time.monotonic() - began:.0f} s")
         for passed in range(0, watch, PACE):
             time.sleep(PACE)
             now = live_count(site, name)
-            print(f"  after {passed + PACE} s: {now} movies", flush=True)
+            print(f"  after {passed + PACE} s: {now} micrographs", flush=True)
             if now <= first + more:
                 raise Failed(f"{name} has stopped growing")
             more = now - first

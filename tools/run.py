@@ -209,9 +209,11 @@ class Demo:
                 return
             if helper.poll():
                 wait = self.backoffs.setdefault(helper.name, Backoff()).after(now - helper.started)
+                status = helper.poll()
+                how = f"status {status}" if status > 0 else signal.Signals(-status).name
                 say(
-                    f"The demo's {helper.name} stopped ({helper.last_words() or f'exit {helper.poll()}'}); "
-                    f"it starts again in {wait:.0f} s. More in {helper.log}"
+                    f"The demo's {helper.name} stopped ({how}); it starts again in {wait:.0f} s. "
+                    f"It said last: {helper.last_words() or 'nothing'}. More in {helper.log}"
                 )
                 self.due = now + wait
                 return
