@@ -32,7 +32,7 @@ class BookingFilterSet(django_filters.FilterSet):
         queryset=Microscope.objects.all(), to_field_name="code", empty_label="Any microscope", widget=SELECT
     )
     when = django_filters.ChoiceFilter(
-        choices=WHEN[1:], empty_label=WHEN[0][1], method="ignore", label="When"
+        choices=WHEN[1:], empty_label=WHEN[0][1], method="ignore", label="When", widget=SELECT
     )
     day_from = LocalDateFilter(
         method="ends_after",
@@ -48,9 +48,7 @@ class BookingFilterSet(django_filters.FilterSet):
         choices=Booking.Kind, empty_label="Any type", method="of_kind", widget=SELECT
     )
     mine = django_filters.BooleanFilter(method="of_mine", label="Only mine", widget=CHECKBOX)
-    cancelled = django_filters.BooleanFilter(
-        method="ignore", label="Cancelled too", widget=forms.CheckboxInput
-    )
+    cancelled = django_filters.BooleanFilter(method="ignore", label="Cancelled too", widget=CHECKBOX)
 
     class Meta:
         model = Booking

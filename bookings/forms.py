@@ -45,7 +45,7 @@ class MicroscopeChoiceField(forms.ModelChoiceField):
 class BookingForm(ChangedFieldsModelForm):
     """Books or changes for `actor`; `save` raises nothing: `saved` is None when a rule refused, with the errors set."""
 
-    microscope = MicroscopeChoiceField(queryset=Microscope.objects.none())
+    microscope = MicroscopeChoiceField(queryset=Microscope.objects.none(), empty_label="Choose a microscope")
     start = LocalDateTimeField(label="From")
     end = LocalDateTimeField(label="To")
     owner = PersonChoiceField(
@@ -113,7 +113,9 @@ class BookingForm(ChangedFieldsModelForm):
         fields["lab"].queryset = labs | Lab.objects.filter(pk=booking.lab_id)
         active = Application.objects.visible_to(self.actor).filter(status=Application.Status.ACTIVE)
         fields["application"].queryset = active | Application.objects.filter(pk=booking.application_id)
-        if not staff:
+        if staff:
+            fields["owner"].help_text = "Whose booking it is."
+        else:
             del fields["kind"]
         for name in ("owner", "operator", "collaborators", "application"):
             fields[name].widget.attrs["data-search"] = ""
