@@ -24,6 +24,8 @@ TOKEN = "EMHUB_TOKEN"
 # Exit codes; 2 is argparse's own for a wrong command line.
 OK, REFUSED_ITEMS, USAGE, NO_PROJECT, NOT_AUTHORISED, NO_SESSION, UNREACHABLE, CLOSED, OTHER = range(9)
 
+INTERRUPTED = 130
+
 CODES = """exit codes: 0 done or stopped; 1 done, but the site refused some items; 2 wrong command line
 or no token; 3 no such project; 4 token refused; 5 no such session; 6 site unreachable (only with --once);
 7 the session takes no more results; 8 anything else"""
@@ -128,6 +130,9 @@ class Agent:
         self.sync: Sync | None = None
 
     def stop(self, *_: object) -> None:
+        """Stop after the request under way; asked a second time, at once."""
+        if self.stopping.is_set():
+            raise KeyboardInterrupt
         self.stopping.set()
 
     def wait(self, seconds: float) -> None:
@@ -181,6 +186,7 @@ class Agent:
 
     def one_look(self, next_look: float) -> None:
         assert self.sync is not None
+        self.display.show(f"{self.options.session}: reading the project")
         before = {kind: dict(row) for kind, row in self.sync.counts.rows.items()}
         self.sync.numbers()
         if not self.options.no_images:
@@ -216,11 +222,17 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return USAGE
-    agent = Agent(options, token)
+    try:
+        agent = Agent(options, token)
+    except EMhubError as error:
+        print(f"emhub-agent: {error}", file=sys.stderr)
+        return USAGE
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, agent.stop)
     try:
         return agent.run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except Stopped:
         agent.display.clear()
         log.info("Stopped. %s", agent.summary() if agent.sync else "")

@@ -23,6 +23,7 @@ from typing import Any, Callable
 from urllib.parse import quote
 
 import requests
+import requests.auth
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,15 @@ class Refused(AnswerError):
     """Any other 4xx: the request, or items of it, is not right."""
 
 
+class _TokenAuth(requests.auth.AuthBase):
+    def __init__(self, token: str):
+        self.token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Token {self.token}"
+        return request
+
+
 class Client:
     """Talks to one site with one token.
 
@@ -106,10 +116,13 @@ class Client:
         self.attempts, self.timeout = attempts, timeout
         self.wait, self.on_trouble = wait, on_trouble
         self.first_wait, self.longest_wait = first_wait, longest_wait
+        token = token.strip()
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise EMhubError("The token holds characters that no token has; copy it again.")
         self._http = requests.Session()
-        self._http.headers.update(
-            {"Authorization": f"Token {token}", "Accept": "application/json", "User-Agent": user_agent}
-        )
+        self._http.headers.update({"Accept": "application/json", "User-Agent": user_agent})
+        # As an authentication of its own, because a header alone gives way to the host's line in ~/.netrc.
+        self._http.auth = _TokenAuth(token)
 
     # the calls
 
@@ -240,9 +253,12 @@ class Client:
                 )
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
                 raise EMhubError(f"{self.site} is not an address: {error}.") from error
-            except requests.exceptions.SSLError as error:
-                raise EMhubError(f"The certificate of {self.site} is not trusted here: {error}.") from error
             except requests.RequestException as error:
+                if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                    raise EMhubError(
+                        f"The certificate of {self.site} is not trusted here; "
+                        "REQUESTS_CA_BUNDLE can name a file with the facility's own."
+                    ) from error
                 trouble = f"{self.site} cannot be reached ({_reason(error)})"
             else:
                 if answer.status_code < 300:

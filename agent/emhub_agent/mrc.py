@@ -68,7 +68,9 @@ def thumbnail(path: str, section: int = 1, side: int = SIDE) -> tuple[bytes, str
     stretched between the 1st and the 99th percentile. Raises OSError where the file cannot be read and
     ValueError where it is not an MRC file, is not whole yet, or has no such section.
     """
-    return encode(stretch(shrink(_section(path, section), side)), side)
+    # Infinite and absurd values are drawn as black or white, whatever they do to the sums.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return encode(stretch(shrink(_section(path, section), side)), side)
 
 
 def _section(path: str, section: int) -> np.ndarray:

@@ -118,7 +118,7 @@ def parse(lines: Iterable[str], blocks: Sequence[str] | None = None) -> Iterator
 
 def number(value: str | None) -> float | None:
     """Return a finite number, or None where there is none (missing, not a number, infinite)."""
-    if value is None:
+    if value is None or "_" in value:  # Python would read 1_000 as a number
         return None
     try:
         result = float(value)

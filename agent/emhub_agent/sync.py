@@ -8,6 +8,7 @@ and per run there is never more than one request under way.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import OrderedDict
 from typing import Any, Callable
@@ -22,6 +23,7 @@ BATCH = 500
 #: Coordinates of so many picks at most in one batch, so that a request stays a few megabytes.
 PICKS_PER_BATCH = 200_000
 HEARTBEAT = 60.0  # seconds; the site writes it at most once a minute
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 KINDS = ("micrographs", "classes", "images", "events")
 IN_PROGRESS = ("queued", "running")
 
@@ -179,7 +181,13 @@ class Sync:
 
     def _describe(self, run: RunSync) -> None:
         if run.id is None:
-            answer = self.client.create_run(self.session, key=run.key, **_fitting(run.info))
+            try:
+                answer = self.client.create_run(self.session, key=run.key, **_fitting(run.info))
+            except Refused as error:
+                # Something that only describes it must not keep its results away.
+                self._refused(run, "run", ItemError(None, run.key, {"": error.detail}))
+                software = run.info.get("software", "unknown")
+                answer = self.client.create_run(self.session, key=run.key, software=software)
             run.id = answer["id"]
             run.sent_status = answer.get("status")
             # What the site knows of the run may be from an earlier day: what differs is sent again.
@@ -297,6 +305,7 @@ class Sync:
         """Events have no name of their own, so those the site has are asked for and not told again."""
         if run.known_events is None:
             run.known_events = {_event_identity(row) for row in self.client.events(run.id)}
+        event.text = _CONTROL.sub(" ", event.text)[:2000]
         identity = _event_identity({"level": event.level, "text": event.text, "at": event.at})
         # An event without a time is known by its words alone.
         if identity in run.known_events or any(
@@ -306,7 +315,7 @@ class Sync:
             return
         log.info("%s", event.text)
         answer = self._write(
-            run, lambda: self.client.post_event(run.id, event.level, event.text[:2000], event.at), "events"
+            run, lambda: self.client.post_event(run.id, event.level, event.text, event.at), "events"
         )
         run.known_events.add(identity)
         if answer is not None:

@@ -121,7 +121,7 @@ def test_refusals_are_raised_at_once_and_by_kind(client, site, run):
     with pytest.raises(Conflict, match="archived"):
         client.update_run(run)
     with pytest.raises(NotAuthorised) as refusal:
-        Client(site.url, "another token").get_session(SESSION)
+        Client(site.url, "another-token").get_session(SESSION)
     assert refusal.value.status == 401
 
 
@@ -139,3 +139,16 @@ def test_an_address_that_is_no_site_is_said_so(client, monkeypatch):
 def test_names_cannot_leave_their_place_in_the_address(client, site):
     with pytest.raises(NotFound):
         client.get_session(f"x/../{SESSION}")
+
+
+@pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "ünicode"])
+def test_a_token_that_cannot_be_one_is_said_so(token):
+    with pytest.raises(EMhubError, match="token"):
+        Client("http://127.0.0.1:1", token)
+
+
+def test_the_token_does_not_give_way_to_netrc(site, tmp_path, monkeypatch):
+    path = tmp_path / "netrc"
+    path.write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(path))
+    assert Client(site.url, TOKEN).get_session(SESSION)["name"] == SESSION

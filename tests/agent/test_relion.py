@@ -1,14 +1,19 @@
 """The RELION reader: real projects against an independent reading, then what real projects do not show."""
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
+import time
 
 import gemmi
 import pytest
+from emhub_agent.mrc import thumbnail
 from emhub_agent.readers.base import Deferred, ReaderError
 from emhub_agent.readers.relion import RelionReader, job_of, without_job
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from . import project
 
@@ -524,7 +529,9 @@ class TestStatus:
 
     def test_a_failure_is_an_event_with_its_reason(self, tmp_path):
         (tmp_path / "CtfFind/job003").mkdir(parents=True)
-        (tmp_path / "CtfFind/job003/run.err").write_text("in: ctffind.cpp\nERROR:\nno executable found\n\n")
+        (tmp_path / "CtfFind/job003/run.err").write_text(
+            "in: ctffind.cpp\nERROR:\n\x1b[31mno executable found\x1b[0m\r\n\n"
+        )
         news = self.status(tmp_path, ctffind="FAILURE")
         assert news.status == "failed"
         [event] = news.events
@@ -546,3 +553,62 @@ def test_paths():
     assert job_of("Schemes/prep/ctffind/") is None
     assert without_job("MotionCorr/job002/Movies/a.mrc") == "Movies/a.mrc"
     assert without_job("Micrographs/a.mrc") == "Micrographs/a.mrc"
+
+
+class TestImports:
+    def one(self, root, columns, row, name="Import/job001/movies.star"):
+        made = {
+            "default_pipeline.star": project.pipeline(
+                [("Import/job001", "relion.import.other", "Succeeded")]
+            ),
+            name: project.loop("", columns, [row]),
+        }
+        return look(project.write(root, made))
+
+    def test_micrographs_may_be_imported_instead_of_movies(self, tmp_path):
+        (tmp_path / "Micrographs").mkdir()
+        (tmp_path / "Micrographs/a.mrc").write_bytes(b"")
+        [news] = self.one(
+            tmp_path, ["rlnMicrographName"], ["Micrographs/a.mrc"], "Import/job001/micrographs.star"
+        )
+        assert news.micrographs == {"Micrographs/a.mrc": {}}
+        assert [(picture.kind, picture.micrograph) for picture in news.pictures] == [
+            ("micrograph", "Micrographs/a.mrc")
+        ]
+
+    @pytest.mark.parametrize("column", ["rlnImageName", "rlnCoordinateX", "rlnMicrographCoordinates"])
+    def test_imported_particles_are_not_taken_for_micrographs(self, tmp_path, column):
+        [news] = self.one(tmp_path, ["rlnMicrographName", column], ["Micrographs/a.mrc", "1"])
+        assert news.micrographs == {}
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_file_however_broken_stops_the_look(tmp_path_factory, data):
+    """Each file in turn holds rubbish, or its own text with a piece replaced."""
+    made = project.files(count=2, picks=2, classes=2)
+    path = data.draw(st.sampled_from(sorted(set(made) - {"default_pipeline.star"})))
+    whole = made[path]
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 80)))
+    rubbish = data.draw(
+        st.binary(max_size=40)
+        | st.sampled_from(
+            [b"-1", b"nan", b"1e400", b"0", b"", b"\n", b" ", b"data_\n", b"loop_\n", b"@", b"'"]
+        )
+    )
+    made[path] = whole[:start] + rubbish + whole[end:]
+    root = project.write(tmp_path_factory.mktemp("relion"), made)
+    old = time.time() - 60
+    for file in root.rglob("*"):
+        os.utime(file, (old, old))
+    for news in look(root):
+        for fields in news.micrographs.values():
+            for value in fields.values():
+                if isinstance(value, Deferred):
+                    with contextlib.suppress(ValueError):
+                        value.load()
+        json.dumps([news.info, [found.classes for found in news.classes]], allow_nan=False)
+        for picture in news.pictures:
+            with contextlib.suppress(ValueError):
+                thumbnail(picture.path, picture.number or 1)

@@ -93,7 +93,16 @@ def test_a_row_with_too_few_or_too_many_values_is_left_out():
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("1.5", 1.5), ("-1e-4", -1e-4), ("inf", None), ("-nan", None), ("", None), ("None", None), (None, None)],
+    [
+        ("1.5", 1.5),
+        ("-1e-4", -1e-4),
+        ("inf", None),
+        ("-nan", None),
+        ("", None),
+        ("None", None),
+        ("1_000", None),
+        (None, None),
+    ],
 )
 def test_numbers_are_finite_or_unknown(value, expected):
     assert star.number(value) == expected

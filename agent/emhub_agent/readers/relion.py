@@ -115,6 +115,7 @@ ONLY_WITH = {
 
 _JOB = re.compile(r"^(?:\./)?(\w+/job(\d+))(?:/|$)")
 _MODEL = re.compile(r"^run(?:_ct\d+)?_it(\d+)_model\.star$")
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f]")
 _VERSION = re.compile(r"RELION (?:version: ?|optimiser; version )([\w.-]+)")
 
 # So many of the newest rows are looked at again at every look for files that came after their row.
@@ -341,9 +342,13 @@ class ImportTable(Table):
     """Movies (or micrographs) as they were imported."""
 
     def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
+        if "rlnImageName" in row.columns or "rlnCoordinateX" in row.columns:
+            return None  # particles were imported
         name = row.get("rlnMicrographMovieName")
         if name:
             return name, {}
+        if "rlnMicrographCoordinates" in row.columns:
+            return None
         name = row.get("rlnMicrographName")
         return (name, {"image": name}) if name else None
 
@@ -609,7 +614,8 @@ class RelionReader(Reader):
         self.root = os.path.abspath(path)
         if not os.path.isdir(self.root):
             raise ReaderError(f"There is no folder {path}.")
-        self.name = key or os.path.basename(os.path.realpath(self.root)) or "relion"
+        # The site keeps keys of up to 200 characters; the job's name comes behind.
+        self.name = (key or os.path.basename(os.path.realpath(self.root)) or "relion")[:150]
         self._pipeline: Pipeline | None = None
         self._pipeline_state: Signature | None = None
         self._doubted: Signature | None = None
@@ -829,7 +835,8 @@ class RelionReader(Reader):
                 lines = handle.read().decode("utf-8", "replace").split("\n")
         except OSError:
             return ""
-        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+        plain = (_ESCAPE.sub("", line).strip() for line in reversed(lines))
+        return next((line[:300] for line in plain if line), "")
 
     @staticmethod
     def _run_status(pipeline: Pipeline, branch: Branch, statuses: dict[str, tuple]) -> str:
@@ -923,6 +930,9 @@ class RelionReader(Reader):
             if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
                 info["particle_diameter"] = float(value)
                 break
+        for name in ("pixel_size", "width", "height"):
+            if not info.get(name, 0) > 0:
+                info.pop(name, None)
         return {key: value for key, value in info.items() if value not in (None, "", {})}
 
     def _geometry(self, branch: Branch) -> dict[str, Any]:
