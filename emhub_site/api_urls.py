@@ -1,6 +1,7 @@
 """The API's router: every viewset of version 1, mounted by the apps' own api/urls modules."""
 
 from django.urls import Resolver404, include, path, resolve
+from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 
@@ -11,6 +12,7 @@ urlpatterns = [
 ]
 
 
+@extend_schema(exclude=True)
 @api_view(["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
 @authentication_classes([])
 @permission_classes([])

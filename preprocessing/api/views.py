@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 from people.api.exceptions import Conflict, TooLarge
 from people.api.parsers import JSONBytesParser
 from preprocessing import images, ingest, reading, statistics
-from preprocessing.api import payloads
+from preprocessing.api import payloads, schema
 from preprocessing.identity import identity
 from preprocessing.models import ClassAverage, Micrograph, ProcessingRun, RunEvent
 from sessions_app import access
@@ -165,6 +165,7 @@ def run_row(run: ProcessingRun, session_name: str) -> dict:
 
 
 class ExposureView(ReportView):
+    @schema.get_exposures
     def get(self, request, name):
         session = self.session(name)
         summary = session.summary
@@ -175,17 +176,20 @@ class ExposureView(ReportView):
             lambda after, limit: reading.exposures_after(summary, after, limit),
         )
 
+    @schema.post_exposures
     def post(self, request, name):
         session = self.writable_session(name)
         return Response(_counts(ingest.record_exposures(session.pk, payloads.exposures(self.body()))))
 
 
 class RunListView(ReportView):
+    @schema.get_runs
     def get(self, request, name):
         session = self.session(name)
         runs = ProcessingRun.objects.filter(session=session).order_by("pk")
         return self.page(runs, lambda run: run_row(run, session.name))
 
+    @schema.post_runs
     def post(self, request, name):
         session = self.writable_session(name)
         run, made = ingest.open_run(session.pk, **payloads.run_opening(self.body()))
@@ -194,10 +198,12 @@ class RunListView(ReportView):
 
 
 class RunView(ReportView):
+    @schema.get_run
     def get(self, request, pk):
         run = self.run(pk)
         return Response(run_row(run, run.session.name))
 
+    @schema.patch_run
     def patch(self, request, pk):
         run = self.writable_run(pk)
         changed = ingest.change_run(run.session_id, run.pk, **payloads.run_change(self.body()))
@@ -205,6 +211,7 @@ class RunView(ReportView):
 
 
 class MicrographView(ReportView):
+    @schema.get_micrographs
     def get(self, request, pk):
         run = self.run(pk)
         return self.changes(
@@ -214,6 +221,7 @@ class MicrographView(ReportView):
             lambda after, limit: reading.micrographs_after(run, run.session.name, after, limit),
         )
 
+    @schema.post_micrographs
     def post(self, request, pk):
         run = self.writable_run(pk)
         reports = payloads.micrographs(self.body())
@@ -221,6 +229,7 @@ class MicrographView(ReportView):
 
 
 class CoordinateView(ReportView):
+    @schema.get_coordinates
     def get(self, request, pk):
         micrographs = Micrograph.objects.visible_to(request.user).select_related("run")
         micrograph = get_object_or_404(micrographs, pk=pk)
@@ -237,6 +246,7 @@ class CoordinateView(ReportView):
 
 
 class ClassView(ReportView):
+    @schema.get_classes
     def get(self, request, pk):
         run = self.run(pk)
         params = request.query_params
@@ -255,6 +265,7 @@ class ClassView(ReportView):
         ).order_by("job", "-iteration", "-particles", "number")
         return self.page(rows, lambda row: _class_row(row, run.session.name))
 
+    @schema.post_classes
     def post(self, request, pk):
         run = self.writable_run(pk)
         batch = payloads.classes(self.body())
@@ -283,10 +294,12 @@ def _class_row(row: ClassAverage, session_name: str) -> dict:
 
 
 class EventView(ReportView):
+    @schema.get_events
     def get(self, request, pk):
         run = self.run(pk)
         return self.page(RunEvent.objects.filter(run=run).order_by("-pk"), _event_row)
 
+    @schema.post_event
     def post(self, request, pk):
         run = self.writable_run(pk)
         event, made = ingest.record_event(run.session_id, run.pk, **payloads.event(self.body()))
@@ -307,6 +320,7 @@ class ImageUploadView(ReportView):
     parser_classes = [MultiPartParser]
     of_micrograph = {"micrograph": "micrograph_image", "psd": "psd_image"}
 
+    @schema.post_image
     def post(self, request, pk):
         run = self.writable_run(pk)
         self._check_length()
@@ -396,6 +410,7 @@ class ImageUploadView(ReportView):
 
 
 class SummaryView(ReportView):
+    @schema.get_summary
     def get(self, request, name):
         return Response(statistics.summary(self.session(name)))
 
@@ -403,6 +418,7 @@ class SummaryView(ReportView):
 class ImageView(ReportView):
     """A picture, for whoever sees its session: by the login cookie or by a pipeline's token."""
 
+    @schema.get_image
     def get(self, request, name, file):
         session = self.session(name)
         path = images.image_path(session, file)
