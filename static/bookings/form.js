@@ -5,6 +5,8 @@
       new window.TomSelect(select, {
         plugins: select.multiple ? ["remove_button"] : [],
         maxOptions: 500,
+        // At once: whoever types a name and presses Enter means the one they see, not the one before.
+        refreshThrottle: 0,
         allowEmptyOption: true,
       });
     }
