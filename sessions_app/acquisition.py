@@ -20,7 +20,6 @@ UNITS = {
     "pixel_size": "Å",
     "dose_per_frame": "e⁻/Å²",
     "total_dose": "e⁻/Å²",
-    "frames": "frames",
     "exposure_time": "s",
     "energy_slit": "eV",
 }

@@ -82,6 +82,14 @@ class SessionFilter(django_filters.FilterSet):
         model = Session
         fields = []
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for field in self.form.fields.values():
+            select = isinstance(field.widget, forms.Select)
+            field.widget.attrs["class"] = (
+                "form-select form-select-sm" if select else "form-control form-control-sm"
+            )
+
     def search(self, queryset, name, value):
         return queryset.filter(
             Q(name__icontains=value)

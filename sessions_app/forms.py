@@ -6,6 +6,7 @@ from crispy_forms.bootstrap import AppendedText
 from crispy_forms.helper import FormHelper
 from crispy_forms.layout import Column, Field, Fieldset, Layout, Row
 from django import forms
+from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
@@ -15,6 +16,13 @@ from sessions_app.models import Sample, Session
 from sessions_app.services import operators_for
 
 
+class PlainNumberInput(forms.NumberInput):
+    """A number as people write it: 300 rather than 300.0."""
+
+    def format_value(self, value):
+        return f"{value:.10g}" if isinstance(value, float) else super().format_value(value)
+
+
 class SampleField(forms.CharField):
     """The name of a lab's sample, chosen or new."""
 
@@ -22,7 +30,9 @@ class SampleField(forms.CharField):
         super().__init__(
             required=False,
             max_length=Sample._meta.get_field("name").max_length,
-            widget=forms.TextInput(attrs={"autocomplete": "off", "list": "sample-options"}),
+            widget=forms.TextInput(
+                attrs={"autocomplete": "off", "list": "sample-options", "data-first": True}
+            ),
             **kwargs,
         )
 
@@ -34,6 +44,24 @@ def acquisition_layout() -> Fieldset:
         for name in FIELDS
     ]
     return Fieldset("Acquisition", Row(*cells, css_class="gx-3"))
+
+
+def layout() -> Layout:
+    return Layout(
+        Row(
+            Column("operator", css_class="col-sm-6"), Column("camera", css_class="col-sm-6"), css_class="gx-3"
+        ),
+        "sample",
+        acquisition_layout(),
+        "notes",
+    )
+
+
+NUMBER_WIDGETS = {
+    name: PlainNumberInput(attrs={"step": "any"})
+    for name in FIELDS
+    if isinstance(Session._meta.get_field(name), models.FloatField)
+}
 
 
 class AcquisitionFormMixin:
@@ -57,9 +85,6 @@ class AcquisitionFormMixin:
             self.fields["sample"].help_text = f"Choose one of {booking.lab} or type a new name."
         for name in FIELDS:
             self.fields[name].label = LABELS[name]
-            self.fields[name].widget.attrs.setdefault("inputmode", "decimal")
-            if isinstance(self.fields[name], forms.FloatField):
-                self.fields[name].widget.attrs["step"] = "any"
 
 
 class SessionCreateForm(AcquisitionFormMixin, forms.ModelForm):
@@ -71,7 +96,7 @@ class SessionCreateForm(AcquisitionFormMixin, forms.ModelForm):
         model = Session
         # The sample is typed by name: the services find or make it.
         fields = ["operator", "camera", *FIELDS, "notes"]
-        widgets = {"notes": forms.Textarea(attrs={"rows": 2})}
+        widgets = NUMBER_WIDGETS | {"notes": forms.Textarea(attrs={"rows": 2})}
 
     def __init__(self, *args, booking, user, **kwargs):
         super().__init__(*args, **kwargs)
@@ -80,7 +105,7 @@ class SessionCreateForm(AcquisitionFormMixin, forms.ModelForm):
         self.fields["operator"].required = True
         self.helper = FormHelper()
         self.helper.form_tag = False
-        self.helper.layout = Layout("operator", "camera", "sample", acquisition_layout(), "notes")
+        self.helper.layout = layout()
 
     def _post_clean(self):
         """The service makes the session and checks its rules; here only what was typed counts."""
@@ -95,7 +120,7 @@ class SessionEditForm(AcquisitionFormMixin, ChangedFieldsModelForm):
         model = Session
         # The sample is typed by name: the services find or make it.
         fields = ["operator", "camera", *FIELDS, "notes"]
-        widgets = {"notes": forms.Textarea(attrs={"rows": 4})}
+        widgets = NUMBER_WIDGETS | {"notes": forms.Textarea(attrs={"rows": 4})}
 
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)
@@ -103,7 +128,7 @@ class SessionEditForm(AcquisitionFormMixin, ChangedFieldsModelForm):
         self.set_up(self.instance.booking, user)
         self.helper = FormHelper()
         self.helper.form_tag = False
-        self.helper.layout = Layout("operator", "camera", "sample", acquisition_layout(), "notes")
+        self.helper.layout = layout()
 
     @property
     def changes(self) -> dict:

@@ -27,7 +27,7 @@
   });
 
   function focusFirst() {
-    const first = content().querySelector("[autofocus], .is-invalid, [data-first]");
+    const first = content().querySelector(".is-invalid") || content().querySelector("[data-first]");
     if (first) first.focus();
   }
 

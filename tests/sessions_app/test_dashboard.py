@@ -82,7 +82,11 @@ def test_others_bookings_read_booked_and_nothing_else_of_them_leaves_the_server(
         start=noon - HOUR,
     )
     later = BookingFactory(
-        title="Secret later", microscope=secret.microscope, lab=secret.lab, owner=secret.owner, start=noon + 20 * HOUR
+        title="Secret later",
+        microscope=secret.microscope,
+        lab=secret.lab,
+        owner=secret.owner,
+        start=noon + 20 * HOUR,
     )
     session = SessionFactory(booking=secret)
     html = page(client, UserFactory())
