@@ -223,11 +223,17 @@ def book_around_now(facility: Facility, now: datetime.datetime) -> Booking:
     krios, glacios, cryoarm = facility.microscopes
     first, second = facility.labs
     hour = timezone.localtime(now).replace(minute=0, second=0, microsecond=0)
+    # From nine to nine, or to six in the evening when that would soon be over.
+    nine = local(timezone.localdate(now), 9)
+    since = nine if nine <= now else nine - datetime.timedelta(days=1)
+    until = since + datetime.timedelta(hours=24)
+    if until - now < datetime.timedelta(hours=6):
+        until += datetime.timedelta(hours=9)
     running = book(
         facility,
         krios,
-        hour - datetime.timedelta(hours=2),
-        hour + datetime.timedelta(hours=22),
+        since,
+        until,
         lab=first,
         owner=facility.people[first][1],
         operator=facility.staff[1],

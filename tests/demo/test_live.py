@@ -219,3 +219,14 @@ def test_without_microscope_or_administrator_it_says_so(demo):
     Microscope.objects.update(status=Microscope.Status.RETIRED)
     with pytest.raises(CommandError, match="no microscope"):
         demo_live()
+
+
+@pytest.mark.parametrize("hour", [0, 4, 8, 9, 13, 23])
+def test_at_any_hour_the_first_microscope_is_booked_for_hours_to_come(hour):
+    now = timezone.localtime().replace(hour=hour, minute=2)
+    built = facility.build()
+    running = facility.book_around_now(built, now)
+    assert running.microscope == built.microscopes[0]
+    assert running.start <= now
+    assert running.end - now >= datetime.timedelta(hours=6)
+    assert Booking.objects.blocking().covering(now).values("microscope").distinct().count() == 3
