@@ -176,6 +176,12 @@ class TokenState(admin.SimpleListFilter):
 
 
 class PipelineTokenForm(ChangedFieldsModelForm):
+    class Meta:
+        help_texts = {
+            "name": "What posts with it and where, for instance relion-krios1.",
+            "expiry_date": "From then on it is refused. Empty: valid until it is revoked.",
+        }
+
     def clean(self):
         data = super().clean()
         if not data.get("all_microscopes") and "microscopes" in data and not data["microscopes"]:
@@ -212,6 +218,11 @@ class PipelineTokenAdmin(CarefulDeletionAdmin, ServiceErrorsAdmin):
             return []
         fixed = ["name", "user", "created_by", "created", "last_used_at", "state"]
         return [*fixed, "all_microscopes", "microscopes", "expiry_date"] if obj.revoked else fixed
+
+    def add_view(self, request, form_url="", extra_context=None):
+        # The next page shows the key: no way past it.
+        one_way = {"show_save_and_continue": False, "show_save_and_add_another": False}
+        return super().add_view(request, form_url, one_way | (extra_context or {}))
 
     @admin.display(description="microscopes")
     def scope(self, token):

@@ -65,6 +65,13 @@ class CarefulDeletionAdmin(admin.ModelAdmin):
             else ""
         )
 
+    def formfield_for_dbfield(self, db_field, request, **kwargs):
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and hasattr(field.widget, "can_delete_related"):
+            # Deleting a microscope has no place beside choosing one.
+            field.widget.can_delete_related = False
+        return field
+
     def delete_view(self, request, object_id, extra_context=None):
         record = self.get_object(request, unquote(object_id))
         if record is not None and self.has_delete_permission(request, record):

@@ -234,6 +234,14 @@ def test_adding_a_token_shows_its_key_once(admin_page, api, staff):
         assert token.hashed_key not in text
 
 
+def test_the_key_cannot_be_missed(admin_page):
+    page = admin_page.get(f"{TOKENS}add/").content.decode()
+    assert 'name="_save"' in page
+    assert "_addanother" not in page
+    assert "_continue" not in page
+    assert "for instance relion-krios1" in page
+
+
 @pytest.mark.parametrize(
     ("data", "field"),
     [
