@@ -1,5 +1,9 @@
 """What goes with a session, and how it goes: in a few statements, whatever the number of micrographs."""
 
+from django.db import transaction
+
+from people.models import AuditEntry
+from preprocessing.ingest import summarise
 from preprocessing.models import (
     ClassAverage,
     Coordinates,
@@ -38,14 +42,45 @@ def delete(session) -> None:
     SessionSummary.objects.select_for_update().get(pk=session.pk)
     # Read under the summary's lock: no run can be made any more.
     ids = list(ProcessingRun.objects.filter(session=session).values_list("pk", flat=True))
+    _remove(*_of_runs(ids), Exposure.objects.filter(session=session))
+
+
+@transaction.atomic
+def delete_run(run, actor) -> None:
+    """Remove one run and its rows; the session's exposures and other runs stay. Leaves an audit entry."""
+    locked = ProcessingRun.objects.select_for_update(of=("self",)).select_related("session").get(pk=run.pk)
+    summary = SessionSummary.objects.select_for_update().get(pk=locked.session_id)
+    AuditEntry.record(
+        actor=actor,
+        action="run deleted",
+        target=locked,
+        details={
+            "session": locked.session.name,
+            "software": locked.software,
+            "key": locked.key,
+            "gone": {"micrographs": locked.micrographs, "particles": locked.particles},
+        },
+    )
+    _remove(*_of_runs([locked.pk]))
+    summary.statistics.pop(str(locked.pk), None)
+    changed = {"statistics"}
+    summarise(summary, changed)
+    summary.save(update_fields=sorted(changed))
+
+
+def _of_runs(ids: list[int]):
+    """Everything of these runs and the runs themselves, lowest rows first."""
     micrographs = Micrograph.objects.filter(run__in=ids)
-    for rows in (
+    return (
         Coordinates.objects.filter(micrograph__in=micrographs.order_by().values("pk")),
         micrographs,
         ClassAverage.objects.filter(run__in=ids),
         RunEvent.objects.filter(run__in=ids),
         ProcessingRun.objects.filter(pk__in=ids),
-        Exposure.objects.filter(session=session),
-    ):
+    )
+
+
+def _remove(*querysets) -> None:
+    for rows in querysets:
         rows = rows.order_by()
         rows._raw_delete(rows.db)
