@@ -22,6 +22,8 @@ from sessions_app.models import Sample
 
 PASSWORD = "cryo-em-demo"  # noqa: S105 - printed for everyone to see
 
+DAYS_AROUND = 14  # before and after today that have bookings
+
 STAFF = (
     ("admin", "Robin", "Berg"),
     ("ines", "Inês", "Duarte"),
@@ -268,7 +270,7 @@ def book_around_now(facility: Facility, now: datetime.datetime) -> Booking:
         title="No cooling water",
         description="Work on the building's cooling.",
     )
-    for offset in range(-14, 15):
+    for offset in range(-DAYS_AROUND, DAYS_AROUND + 1):
         day = today + datetime.timedelta(days=offset)
         for number, microscope in enumerate(facility.microscopes):
             # Weekends are quieter, and no microscope is booked through.

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _embedded(settings, tmp_path):
-    """The demo goes into the embedded database only; tests run on any."""
+def _embedded(settings, tmp_path, monkeypatch):
+    """The demo goes into the embedded database only; tests run on any, and need few bookings."""
+    monkeypatch.setattr(facility, "DAYS_AROUND", 2)
     settings.EMBEDDED = True
     settings.DATA_DIR = tmp_path / "data"
 
