@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from people.models import AuditEntry
 from sessions_app import images
-from sessions_app.models import Session
+from sessions_app.models import Session, SessionSummary
 from sessions_app.retention import deletion_date
 
 MAX_RETENTION_YEARS = 100
@@ -218,8 +218,11 @@ def _delete(pk: int, actor) -> list[Loss]:
             },
         },
     )
-    for delete in _deleters:
-        delete(row)
+    try:
+        for delete in _deleters:
+            delete(row)
+    except SessionSummary.DoesNotExist as error:
+        raise Session.DoesNotExist(f"Session {row.name} was deleted meanwhile.") from error
     _, removed = row.delete()
     if not removed.get("sessions_app.Session"):
         raise Session.DoesNotExist(f"Session {row.name} was deleted meanwhile.")

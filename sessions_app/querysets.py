@@ -1,13 +1,17 @@
 """What facility managers say of sessions and samples, as chainable querysets."""
 
+import datetime
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
+from django.utils import timezone
 
 from bookings.querysets import involving
 from people.access import is_pipeline, is_staff
 from people.querysets import user_lab_ids
+from sessions_app.retention import WARN_DAYS
 
 
 class SampleQuerySet(models.QuerySet):
@@ -59,6 +63,19 @@ class SessionQuerySet(models.QuerySet):
 
     def running(self):
         return self.filter(status__in=[self.model.Status.PENDING, self.model.Status.ACTIVE])
+
+    def images_going(self):
+        """Those whose images are deleted within the days of the warning."""
+        today = timezone.localdate()
+        return self.filter(
+            data_deleted_at__isnull=True,
+            delete_on__gte=today,
+            delete_on__lte=today + datetime.timedelta(days=WARN_DAYS),
+        )
+
+    def images_due(self):
+        """Those whose images are past their date and not gone yet."""
+        return self.filter(data_deleted_at__isnull=True, delete_on__lt=timezone.localdate())
 
     def with_row(self):
         """With everything a list's row shows, so that no row costs a query."""
