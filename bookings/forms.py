@@ -8,7 +8,6 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from bookings.models import Application, Booking
 from bookings.rules import people_to_operate, people_to_own
@@ -173,8 +172,10 @@ def booking_defaults(actor, wishes) -> dict:
         start, end = wished, wished + (end - start)
     if (wished := _moment(wishes.get("end"))) and wished > start:
         end = wished
-    bookable = list(Microscope.objects.bookable()[:2])
-    wished = Microscope.objects.in_service().filter(code__iexact=wishes.get("microscope", "")).first()
+    microscopes = list(Microscope.objects.in_service())
+    bookable = [microscope for microscope in microscopes if microscope.status == Microscope.Status.ACTIVE]
+    code = wishes.get("microscope", "").lower()
+    wished = next((microscope for microscope in microscopes if microscope.code.lower() == code), None)
     labs = list(Lab.objects.of(actor).active()[:2])
     applications = list(
         Application.objects.visible_to(actor).filter(status=Application.Status.ACTIVE)[:2]
@@ -192,11 +193,11 @@ def booking_defaults(actor, wishes) -> dict:
 
 
 def _moment(text) -> datetime.datetime | None:
+    """A local time as the form writes it; None for anything else."""
     try:
-        moment = parse_datetime(text or "")
-    except ValueError:
+        return LocalDateTimeField().clean(text)
+    except ValidationError:
         return None
-    return timezone.make_aware(moment) if moment and timezone.is_naive(moment) else moment
 
 
 class CancelForm(forms.Form):

@@ -154,17 +154,22 @@ def test_the_form_proposes_what_fits_most(as_, user):
 
 
 def test_the_address_may_name_microscope_and_time(as_, user):
-    krios = MicroscopeFactory(code="krios1")
+    krios = MicroscopeFactory(code="titan1")
     MicroscopeFactory()
     form = (
-        as_(user).get(f"{NEW}?microscope=KRIOS1&start=2027-01-05T08:00&end=2027-01-05T12:00").context["form"]
+        as_(user).get(f"{NEW}?microscope=TITAN1&start=2027-01-05T08:00&end=2027-01-05T12:00").context["form"]
     )
     assert form.initial["microscope"] == krios
     assert [local(form.initial[name]) for name in ("start", "end")] == [
         "2027-01-05T08:00",
         "2027-01-05T12:00",
     ]
-    assert as_(user).get(f"{NEW}?microscope=x&start=2027-13-45T99:00&end=nonsense").status_code == 200
+    for nonsense in (
+        "microscope=x&start=2027-13-45T99:00&end=nonsense",
+        "microscope=%00",
+        "start=9999-12-31T23:59Z",
+    ):
+        assert as_(user).get(f"{NEW}?{nonsense}").status_code == 200
 
 
 def test_times_are_read_and_shown_in_the_facilitys_zone(as_, user, settings):
@@ -201,6 +206,8 @@ def test_an_overlap_is_told_at_its_field_and_nothing_typed_is_lost(as_, user):
         ("start", "0001-01-01T00:00"),
         ("microscope", "99999"),
         ("microscope", "x"),
+        ("microscope", "9" * 30),
+        ("owner", "\x00"),
         ("owner", ""),
         ("title", "x" * 121),
     ],
@@ -414,7 +421,16 @@ def test_others_slots_and_cancelled_bookings_are_not_listed(as_, user):
 
 
 @pytest.mark.parametrize(
-    "query", ["microscope=nonsense", "day_from=nonsense", "day_to=9999-12-31", "when=nonsense", "page=2"]
+    "query",
+    [
+        "microscope=nonsense",
+        "day_from=nonsense",
+        "day_to=9999-12-31",
+        "when=nonsense",
+        "microscope=%00",
+        "kind=%00",
+        "page=2",
+    ],
 )
 def test_a_nonsense_choice_is_told(as_, user, query):
     answer = as_(user).get(f"{LIST}?{query}")
