@@ -135,6 +135,7 @@
       const options = {
         width: this.place.clientWidth || 300,
         height: this.#height(),
+        padding: [8, 14, 0, 0],
         legend: { show: false },
         cursor: {
           sync: { key: "live", scales: ["x", null], setSeries: false },
@@ -277,6 +278,7 @@
         {
           width: this.place.clientWidth || 160,
           height: this.place.clientHeight || 200,
+          padding: [8, 10, 0, 0],
           legend: { show: false },
           cursor: { show: false },
           scales: {
@@ -306,11 +308,30 @@
     }
   }
 
+  const AXIS = "emhub-live-axis";
+
+  /** The axis this browser's reader chose last; storage may be forbidden, then each visit chooses anew. */
+  function recall() {
+    try {
+      return localStorage.getItem(AXIS);
+    } catch {
+      return null;
+    }
+  }
+
+  function remember(mode) {
+    try {
+      localStorage.setItem(AXIS, mode);
+    } catch {
+      // As above.
+    }
+  }
+
   /** All charts of the page, drawn again whenever the theme changes. */
   class Charts {
     constructor(root, series, select) {
       this.root = root;
-      this.mode = localStorage.getItem("emhub-live-axis") || "auto";
+      this.mode = recall() || "auto";
       this.charts = [];
       this.histograms = {};
       this.selected = null;
@@ -323,7 +344,7 @@
       for (const button of this.buttons) {
         button.addEventListener("click", () => {
           this.mode = button.dataset.axis;
-          localStorage.setItem("emhub-live-axis", this.mode);
+          remember(this.mode);
           if (this.columns) this.show(this.columns);
         });
       }

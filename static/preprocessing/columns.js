@@ -31,6 +31,10 @@
       return this.place.has(id) ? this.place.get(id) : -1;
     }
 
+    any(key) {
+      return this.series[key].some((value) => value !== null);
+    }
+
     /** Seconds since 1970: acquired where known, else first reported. */
     time(row) {
       return this.acquired[row] ?? this.reported[row];

@@ -50,12 +50,12 @@
       const date = inZone("date", { day: "numeric", month: "short", year: "numeric" }).format(seconds * 1000);
       return `${date}, ${format.time(seconds, true)} (${zone})`;
     },
-    /** "just now", "4 min ago", "2 h ago"; older than a day as the clock says it. */
+    /** "just now", "4 min ago", "2 h ago" as every page says it; older than a day as the clock says it. */
     ago(seconds, now = Date.now() / 1000) {
       const past = now - seconds;
-      if (past < 90) return "just now";
-      if (past < 3600) return `${Math.floor(past / 60)} min ago`;
-      if (past < 86400) return `${Math.floor(past / 3600)} h ago`;
+      if (past < 45) return "just now";
+      if (past < 3570) return `${Math.max(1, Math.round(past / 60))} min ago`;
+      if (past < 84600) return `${Math.round(past / 3600)} h ago`;
       return format.clock(seconds, now);
     },
   };

@@ -132,12 +132,4 @@
   });
   poller.start();
   setInterval(() => document.visibilityState === "visible" && tick(), 10000);
-
-  for (const button of page.querySelectorAll("[data-copy]")) {
-    button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim());
-      write(button, "Copied");
-      setTimeout(() => write(button, "Copy"), 2000);
-    });
-  }
 })();

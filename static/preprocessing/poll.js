@@ -3,7 +3,7 @@
   "use strict";
   const live = window.EMhubLive;
   const EVERY = 1000;
-  const LONGEST = 30000;
+  const LONGEST = 15000;
   const TIMEOUT = 15000;
 
   /**

@@ -48,18 +48,17 @@
   }
 
   /**
-   * Micrographs per hour from their times (s): of the last hour before `until`, or of the whole where that is
-   * shorter or `whole` is asked for. Null before five minutes have passed, when it would mean nothing.
+   * Micrographs per hour from their times (s): in the last hour before `until`, or over the `whole` run. The first
+   * minute is left out, in which a pipeline that joins late sends all it has. Null before five minutes have
+   * passed, when it would mean nothing.
    */
   function ratePerHour(times, until, whole) {
     if (times.length < 2) return null;
     const ordered = [...times].sort((a, b) => a - b);
-    const first = ordered[0];
     const end = whole ? ordered[ordered.length - 1] : until;
-    const span = whole ? end - first : Math.min(3600, end - first);
-    if (span < 300) return null;
-    const counted = whole ? ordered.length : ordered.length - seat(ordered, end - span);
-    return (counted * 3600) / span;
+    if (end - ordered[0] < 300) return null;
+    const from = whole ? ordered[0] + 60 : Math.max(ordered[0] + 60, end - 3600);
+    return ((ordered.length - seat(ordered, from)) * 3600) / (end - from);
   }
 
   live.statistics = { percentile, sorted, median, runningMedian, ratePerHour };

@@ -4,6 +4,7 @@
   const live = window.EMhubLive;
   const { format, make, write, known } = live;
   const KEPT = 60;
+  const RECENT = 50;
   const BAR_NM = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
   class Viewer {
@@ -35,7 +36,7 @@
       this.columns = columns;
       this.root.hidden = columns.length === 0;
       for (const id of touched) this.details.delete(id);
-      const pictures = columns.pictures.reduce((all, bits) => all | bits, 0);
+      const pictures = (this.pictures = columns.pictures.reduce((all, bits) => all | bits, 0));
       this.part("micrograph").closest("figure").hidden = !(pictures & 1);
       this.part("psd").closest("figure").hidden = !(pictures & 2);
       if (run.width && run.height && !this.part("micrograph").querySelector("img")) this.#shape(run.width, run.height);
@@ -66,11 +67,23 @@
       this.#where();
     }
 
-    /** The newest with a picture, for one comes a moment after its numbers; without pictures the newest of all. */
+    /**
+     * The newest that has all the kinds of pictures and the fit that the run sends, for these come a moment after
+     * one another and a following reader wants the whole; where none of the last ones has, the newest with a
+     * picture, or the newest of all.
+     */
     #newest() {
-      const { pictures, id } = this.columns;
-      for (let row = id.length - 1; row >= 0; row--) if (pictures[row] & 1) return id[row];
-      return id.length ? id[id.length - 1] : null;
+      const { id, pictures, series } = this.columns;
+      const last = id.length - 1;
+      if (last < 0) return null;
+      const sent = this.pictures;
+      const fitted = this.columns.any("ctf_resolution");
+      for (let row = last; row >= 0 && row > last - RECENT; row--) {
+        const whole = (pictures[row] & sent) === sent;
+        if (whole && (!fitted || series.ctf_resolution[row] !== null)) return id[row];
+      }
+      for (let row = last; row >= 0; row--) if (pictures[row] & 1) return id[row];
+      return id[last];
     }
 
     #key(event) {
@@ -102,7 +115,7 @@
       chip.setAttribute("aria-pressed", String(this.following));
       const text = newer > 0 ? `${format.integer(newer)} newer` : "Follow";
       write(this.part("follow-text"), this.following ? "Following" : text);
-      chip.title = this.following ? "The newest micrograph is shown as it comes." : "Show the newest and follow it.";
+      chip.title = this.following ? "The newest finished micrograph is shown as it comes." : "Show the newest and follow it.";
     }
 
     async #load() {
