@@ -57,6 +57,16 @@ class User(AbstractUser):
         letters = [part[0] for part in (self.first_name, self.last_name) if part]
         return "".join(letters or [self.username[:1]]).upper()
 
+    @property
+    def is_invited(self) -> bool:
+        """Whether the account waits for its person to set the first password (see UserQuerySet.invited)."""
+        return (
+            self.is_active
+            and not self.is_service
+            and self.last_login is None
+            and not self.has_usable_password()
+        )
+
 
 class Lab(models.Model):
     """A principal investigator and members; what a member's lab owns, the member sees."""

@@ -1,5 +1,6 @@
 """What facility managers say of people and labs, as chainable querysets."""
 
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.db import models
 from django.db.models import Q
 
@@ -11,6 +12,10 @@ class UserQuerySet(models.QuerySet):
 
     def active(self):
         return self.filter(is_active=True)
+
+    def invited(self):
+        """People whose account waits for them to set the first password."""
+        return self.people().active().filter(last_login=None, password__startswith=UNUSABLE_PASSWORD_PREFIX)
 
     def visible_to(self, user):
         """All people for staff; otherwise oneself and the people of one's labs."""

@@ -1,5 +1,23 @@
 """Addresses of this app's pages."""
 
+from django.urls import path
+
+from people import views
+
 app_name = "people"
 
-urlpatterns = []
+urlpatterns = [
+    path("login/", views.LoginView.as_view(), name="login"),
+    path("logout/", views.LogoutView.as_view(), name="logout"),
+    path("password/", views.PasswordChangeView.as_view(), name="password_change"),
+    path("password/forgotten/", views.PasswordResetView.as_view(), name="password_reset"),
+    path("password/forgotten/sent/", views.PasswordResetDoneView.as_view(), name="password_reset_done"),
+    path(
+        "password/set/<uidb64>/<token>/",
+        views.PasswordResetConfirmView.as_view(),
+        name="password_reset_confirm",
+    ),
+    path("invite/", views.InviteView.as_view(), name="invite"),
+    path("invitations/<int:pk>/", views.InvitationView.as_view(), name="invitation"),
+    path("invitations/<int:pk>/send/", views.InvitationSendView.as_view(), name="invitation_send"),
+]

@@ -1,0 +1,107 @@
+"""Forms of the door: logging in, passwords, inviting."""
+
+import threading
+
+from crispy_forms.helper import FormHelper
+from crispy_forms.layout import Column, Layout, Row
+from django import forms
+from django.contrib.auth import forms as auth_forms
+from django.core.cache import cache
+
+from people.models import Lab, User
+
+RESET_PAUSE_SECONDS = 60
+
+
+def helper(*layout) -> FormHelper:
+    """Crispy's helper for a form whose template writes the form tag and the buttons."""
+    made = FormHelper()
+    made.form_tag = False
+    if layout:
+        made.layout = Layout(*layout)
+    return made
+
+
+class LoginForm(auth_forms.AuthenticationForm):
+    error_messages = {
+        "invalid_login": "No account fits this name and password. Check both; in the password, capital letters matter.",
+        "inactive": "This account is not active. Ask the facility's staff.",
+    }
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.helper = helper()
+        username = self.fields["username"]
+        username.label = "Username or e-mail"
+        username.max_length = 254
+        username.widget.attrs |= {"maxlength": 254, "autocomplete": "username", "spellcheck": "false"}
+
+
+class PasswordChangeForm(auth_forms.PasswordChangeForm):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.helper = helper()
+
+
+class SetPasswordForm(auth_forms.SetPasswordForm):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.helper = helper()
+        self.fields["new_password1"].widget.attrs["autofocus"] = True
+
+
+class PasswordResetForm(auth_forms.PasswordResetForm):
+    """Mails the link to whoever has the address, and lets nobody learn whether anyone has.
+
+    The mail leaves in a thread of its own, so that the answer takes no longer for an address that is known; and at
+    most once a minute, so that nobody's mailbox is filled by this.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.helper = helper()
+        self.fields["email"].label = "Your e-mail address"
+        self.fields["email"].widget.attrs["autofocus"] = True
+
+    def get_users(self, email):
+        # Who was invited and never came may ask here too; someone who logs in elsewhere (no password) may not.
+        found = User.objects.people().active().filter(email__iexact=email)
+        return [user for user in found if user.has_usable_password() or user.last_login is None]
+
+    def send_mail(self, subject, body, context, from_email, to_email, html_email_template_name=None):
+        if cache.add(f"password-reset-{context['user'].pk}", True, RESET_PAUSE_SECONDS):
+            arguments = (subject, body, context, from_email, to_email, html_email_template_name)
+            threading.Thread(target=super().send_mail, args=arguments, name="password-reset-mail").start()
+
+
+class InviteForm(forms.Form):
+    first_name = forms.CharField(max_length=150)
+    last_name = forms.CharField(max_length=150)
+    email = forms.EmailField(
+        label="E-mail address", help_text="The link goes there; later it serves as a name to log in with."
+    )
+    labs = forms.ModelMultipleChoiceField(
+        Lab.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Members see the lab's bookings and sessions.",
+    )
+    role = forms.ChoiceField(
+        choices=[
+            ("user", "User: sees their own and their labs' bookings and sessions"),
+            ("staff", "Facility staff: sees and manages everything"),
+        ],
+        initial="user",
+        widget=forms.RadioSelect,
+    )
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["labs"].queryset = Lab.objects.active()
+        self.fields["first_name"].widget.attrs["autofocus"] = True
+        self.helper = helper(
+            Row(Column("first_name", css_class="col-sm-6"), Column("last_name", css_class="col-sm-6")),
+            "email",
+            "labs",
+            "role",
+        )
