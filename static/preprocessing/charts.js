@@ -116,7 +116,7 @@
     }
 
     redraw() {
-      if (this.plot) this.plot.redraw(false, true);
+      if (this.plot) this.plot.redraw(true, true);
     }
 
     #height() {
@@ -304,7 +304,7 @@
     }
 
     redraw() {
-      if (this.plot) this.plot.redraw(false, true);
+      if (this.plot) this.plot.redraw(true, true);
     }
   }
 
@@ -351,7 +351,15 @@
       new MutationObserver(() => this.redraw()).observe(document.documentElement, {
         attributeFilter: ["data-bs-theme"],
       });
-      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
+      // Paper is white, whatever the screen.
+      const html = document.documentElement;
+      let onScreen = html.dataset.bsTheme;
+      window.addEventListener("beforeprint", () => {
+        onScreen = html.dataset.bsTheme;
+        html.dataset.bsTheme = "light";
+        for (const image of document.querySelectorAll("img[loading=lazy]")) image.loading = "eager";
+      });
+      window.addEventListener("afterprint", () => (html.dataset.bsTheme = onScreen));
     }
 
     redraw() {

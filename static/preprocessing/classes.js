@@ -20,6 +20,14 @@
         `${block.job}, iteration ${block.iteration}: ${shown}${format.integer(block.count)} classes, ` +
           `${format.integer(block.total)} particles`,
       );
+      if (block.job !== this.job) {
+        this.figures.forEach((figure) => figure.remove());
+        this.figures = new Map();
+        this.pictured = false;
+      }
+      this.job = block.job;
+      this.pictured = this.pictured || block.rows.some((row) => row.image);
+      this.grid.classList.toggle("live-no-pictures", !this.pictured);
       const kept = new Map();
       block.rows.forEach((row, place) => {
         const figure = this.figures.get(row.number) || this.#make(row);
@@ -47,15 +55,20 @@
       const frame = figure.firstElementChild;
       const alt = `2D class ${row.number}`;
       const image = frame.querySelector("img");
-      if (!row.image) {
-        if (!frame.textContent) frame.replaceChildren(make("span", { className: "live-none", text: "No picture" }));
-      } else if (!image || image.getAttribute("src") !== row.image) {
+      // Pictures come a moment after the numbers: until then the class's last one stays, paler.
+      const former = !row.image && image !== null;
+      if (!row.image && !image && !frame.hasChildNodes()) {
+        frame.append(make("span", { className: "live-none", text: "No picture" }));
+      } else if (row.image && (!image || image.getAttribute("src") !== row.image)) {
         const size = { width: 112, height: 112, loading: "lazy", decoding: "async" };
         if (image) image.src = row.image;
         else frame.replaceChildren(make("img", { src: row.image, alt, ...size }));
       }
+      frame.classList.toggle("live-former", former);
       const part = (name) => figure.querySelector(`[data-part="${name}"]`);
-      figure.title = `Class ${row.number}: ${format.integer(row.particles)} particles`;
+      figure.title =
+        `Class ${row.number}: ${format.integer(row.particles)} particles` +
+        (former ? "; the picture is of an earlier iteration" : "");
       write(part("particles"), format.integer(row.particles));
       write(part("share"), known(row.share) ? format.percent(row.share) : "");
       write(part("resolution"), known(row.resolution) ? `${format.fixed(row.resolution, 1)} Å` : "");
