@@ -31,6 +31,15 @@ def find_chromium():
     return (found, "no Chromium on PATH (CHROMIUM names one elsewhere)")
 
 
+def pytest_configure():
+    """Tests speak plain http, for all of the run: the live server reads this before any test's own settings.
+
+    With a DATABASE_URL the site expects https.
+    """
+    for name in ("SECURE_SSL_REDIRECT", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE"):
+        setattr(django_settings, name, False)
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if BROWSER_TESTS in item.path.parents:
@@ -94,7 +103,6 @@ def _plain_site(settings, tmp_path):
     }
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.MEDIA_ROOT = tmp_path / "media"
-    settings.SECURE_SSL_REDIRECT = False  # The default with a DATABASE_URL; tests speak plain http.
 
 
 @pytest.fixture
