@@ -458,7 +458,7 @@ def test_the_list_costs_the_same_for_one_and_for_fifty(as_, request, person):
         later(owner=someone)
         later()
         FinishedSessionFactory(booking=later())
-    assert queries(as_(someone), LIST) == one <= 7
+    assert queries(as_(someone), LIST) == one <= 9
 
 
 def test_pages_keep_what_was_chosen(as_, staff):
