@@ -66,7 +66,8 @@ def whole_lines(path: str, complete: bool = False) -> Iterator[str]:
     """
     with open(path, encoding="utf-8", errors="replace", newline="\n") as handle:
         for line in handle:
-            if line.endswith("\n") or complete:
+            # Network file systems show zeros where the writer's data have not arrived yet.
+            if (line.endswith("\n") or complete) and "\0" not in line:
                 yield line
 
 

@@ -87,6 +87,12 @@ def test_the_last_line_of_a_finished_file_needs_no_newline(tmp_path):
     assert len(list(star.read(path, ["micrographs"], complete=True))) == 3
 
 
+def test_a_line_with_zeros_where_data_have_not_arrived_is_left_out(tmp_path):
+    path = tmp_path / "a.star"
+    path.write_bytes(TEXT.encode().replace(b"b.mrc  ", b"b.mr\0\0\0"))
+    assert [row.values[0] for row in star.read(path, ["micrographs"])] == ["a.mrc", "c.mrc"]
+
+
 def test_a_row_with_too_few_or_too_many_values_is_left_out():
     assert rows("data_micrographs\nloop_\n_a\n_b\n1\n1 2\n1 2 3\n") == [["1", "2"]]
 

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from emhub_agent import Client, Conflict
+from emhub_agent import Client, Conflict, Unreachable, star
 from emhub_agent.readers.relion import RelionReader
 from emhub_agent.sync import Sync
 
@@ -281,3 +281,35 @@ def test_a_picture_of_what_the_site_does_not_know_is_refused_not_taken_for_a_los
     sync.numbers()
     assert sync.counts.rows["images"] == {"created": 2 + 3, "updated": 0, "unchanged": 0, "refused": 2}
     assert len(site.runs[1].micrographs) == 1
+
+
+def test_what_was_not_acknowledged_is_still_to_be_sent(site, tmp_path, clean):
+    """A caller that gives up on the site and comes back later, as opposed to one that waits in the call."""
+    root = project.write(tmp_path, project.files(status="Succeeded"))
+    sync = Sync(RelionReader(str(root), key="p"), Client(site.url, TOKEN, attempts=1), SESSION, batch=2)
+    site.fail_every = 3
+    failures = 0
+    for _ in range(100):
+        try:
+            sync.numbers()
+            sync.pictures()
+        except Unreachable:
+            failures += 1
+        else:
+            break
+    assert failures > 5
+    site.fail_every = 0
+    assert state(site) == clean(root)
+
+
+def test_an_idle_look_opens_no_file(site, tmp_path, monkeypatch):
+    sync = settle(site, project.write(tmp_path, project.files(status="Succeeded")))
+    opened = []
+    original = star.whole_lines
+    monkeypatch.setattr(star, "whole_lines", lambda path, *more: opened.append(path) or original(path, *more))
+    sync.numbers()
+    assert opened == []
+    path = tmp_path / "CtfFind/job003/micrographs_ctf.star"
+    path.write_bytes(path.read_bytes() + b"\n")
+    sync.numbers()
+    assert opened == [str(path)]
