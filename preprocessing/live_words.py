@@ -1,14 +1,14 @@
 """What the live page says in words: a session's state in one sentence, a micrograph's values with their units."""
 
 import datetime
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from django.utils import timezone
-from django.utils.formats import date_format
 
+from people import words
 from preprocessing.histograms import MEASURES
+from sessions_app.dashboard import lab_words
 
 # A pipeline's writes are heartbeats, kept to the minute; an agent with nothing to say sends an empty one.
 SILENT_AFTER = datetime.timedelta(minutes=5)
@@ -38,11 +38,9 @@ class State:
 
 def clock(moment: datetime.datetime, now: datetime.datetime | None = None) -> str:
     """The facility's local time as people say it: 14:02 today, 22 Nov 14:02 otherwise, with the year if another."""
-    local = timezone.localtime(moment)
-    today = timezone.localtime(now or timezone.now())
-    if local.date() == today.date():
-        return date_format(local, "H:i")
-    return date_format(local, "j M H:i" if local.year == today.year else "j M Y H:i")
+    local, today = timezone.localtime(moment), timezone.localtime(now or timezone.now()).date()
+    time = f"{local:%H:%M}"
+    return time if local.date() == today else f"{words.day(local.date(), weekday=False, today=today)} {time}"
 
 
 def pipeline_name(run) -> str:
@@ -78,7 +76,7 @@ def state(
         return State("no_micrograph", "wait", f"Waiting for the first micrograph: {who} is connected.")
     if now - newest_at > QUIET_AFTER:
         return State("quiet", "warn", f"No new micrograph since {clock(newest_at, now)}; {who} is alive.")
-    lab = f" for {session.lab.name}" if session.lab else ""
+    lab = f" for the {lab_words(session.lab)}" if session.lab else ""
     booking_end = session.booking.end
     ends = "ends" if booking_end > now else "ended"
     return State(
@@ -104,13 +102,6 @@ def _after(session, run, now) -> State:
     }.get(run.status, f"{who} was last heard at {clock(run.last_seen_at, now)}")
     level = "bad" if failed else "warn" if run.status == run.Status.FAILED else "done"
     return State("failed" if failed else "finished", level, f"{over}{when}; {said}.")
-
-
-def number(value: float | None, places: int) -> str | None:
-    """A number as people read it, thousands separated; None for unknown and for what is not a number."""
-    if value is None or not math.isfinite(value):
-        return None
-    return f"{value:,.{places}f}"
 
 
 # What the page shows beside the measures of histograms.py: by column: label, unit, digits, factor from the stored unit.
@@ -146,5 +137,5 @@ def values(row: Mapping, sent: Collection[str]) -> list[dict]:
             value, expected = row[key], "defocus" in sent
             value = None if value is None else value * factor
         if value is not None or expected:
-            rows.append({"key": key, "label": label, "text": number(value, places), "unit": unit})
+            rows.append({"key": key, "label": label, "text": words.number(value, places), "unit": unit})
     return rows
