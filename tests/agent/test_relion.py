@@ -582,7 +582,7 @@ class TestImports:
         assert news.micrographs == {}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_file_however_broken_stops_the_look(tmp_path_factory, data):
     """Each file in turn holds rubbish, or its own text with a piece replaced."""
