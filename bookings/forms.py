@@ -213,7 +213,7 @@ class CancelForm(forms.Form):
         self.actor, self.booking = actor, booking
         if not has_sessions:
             del self.fields["keep_sessions"]
-        own = actor.pk in (booking.owner_id, booking.operator_id, booking.creator_id)
+        own = actor.pk in (booking.owner_id, booking.operator_id)
         self.fields["reason"].label = "Reason (optional)" if own else "Reason"
         self.fields["reason"].help_text = "" if own else f"{booking.owner} reads it."
         self.helper = FormHelper()

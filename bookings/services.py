@@ -128,7 +128,7 @@ def booking_cancel(
     if booking.is_cancelled:
         raise ValidationError("This booking is cancelled already.")
     reason = reason.strip()
-    if not reason and actor.pk not in (booking.owner_id, booking.operator_id, booking.creator_id):
+    if not reason and actor.pk not in (booking.owner_id, booking.operator_id):
         raise ValidationError({"reason": "Say why: the owner of the booking reads it."})
     if len(reason) > Booking._meta.get_field("cancel_reason").max_length:
         raise ValidationError({"reason": "Write at most 300 characters."})

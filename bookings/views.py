@@ -56,6 +56,11 @@ class BookingListView(FilterView):
         return response
 
 
+def short_name(booking) -> str:
+    """What a booking is called where one is and how one gets back."""
+    return f"{booking.microscope} {timezone.localtime(booking.start):%Y-%m-%d %H:%M}"
+
+
 class BookingDetailView(DetailView):
     template_name = "bookings/detail.html"
 
@@ -77,7 +82,9 @@ class BookingDetailView(DetailView):
             booking.is_running or (is_staff(user) and not booking.is_cancelled)
         )
         context["when"] = span(booking.start, booking.end)
-        context["now"] = timezone.now()
+        context["short_name"] = short_name(booking)
+        context["length"] = booking.end - booking.start
+        context["left"] = booking.end - timezone.now()
         return context
 
 
@@ -121,6 +128,7 @@ class BookingUpdateView(BookingFormMixin, UpdateView):
         booking = super().get_object(queryset)
         if not access.can_change(self.request.user, booking):
             raise PermissionDenied(refusal_to_change(booking))
+        self.extra_context = {"short_name": short_name(booking)}
         return booking
 
 
@@ -162,6 +170,7 @@ class BookingCancelView(FormView):
         return super().get_context_data(**kwargs) | {
             "booking": self.booking,
             "when": span(self.booking.start, self.booking.end),
+            "short_name": short_name(self.booking),
             "sessions": self.sessions,
             "running": [session for session in self.sessions if session.is_running],
         }

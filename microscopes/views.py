@@ -34,10 +34,7 @@ class MicroscopeDetailView(DetailView):
             .with_details_visible_to(user)
             .order_by("start", "pk")
         )
-        return super().get_context_data(**kwargs) | {
-            "bookings": bookings[:UPCOMING],
-            "cs_mm": f"{float(self.object.cs_mm):g}",
-        }
+        return super().get_context_data(**kwargs) | {"bookings": bookings[:UPCOMING]}
 
 
 class MicroscopePictureView(View):

@@ -316,6 +316,8 @@ def test_cancelling_for_others_needs_a_reason(user, staff):
     assert list(refused(booking_cancel, booking=booking, actor=staff)) == ["reason"]
     assert list(refused(booking_cancel, booking=booking, actor=staff, reason="x" * 301)) == ["reason"]
     booking_cancel(booking=booking, actor=user)
+    made_for_another = book(staff, owner=user)
+    assert list(refused(booking_cancel, booking=made_for_another, actor=staff)) == ["reason"]
 
 
 def test_cancelling_twice_is_told(user):
