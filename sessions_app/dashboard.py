@@ -95,6 +95,13 @@ def duration(time: datetime.timedelta) -> str:
     return " ".join(parts[:2])
 
 
+def lab_words(lab) -> str:
+    """ "Hall lab", also for a lab that is called "Hall lab"; empty without a lab."""
+    if lab is None:
+        return ""
+    return lab.name if lab.name.lower().endswith(("lab", "group", "laboratory")) else f"{lab.name} lab"
+
+
 def clock(moment: datetime.datetime) -> str:
     """Local time, with the day where it is not today's: "18:00", "Tue 18:00"."""
     local = timezone.localtime(moment)
@@ -173,19 +180,11 @@ def _slot(user, booking: Booking) -> Slot:
     return Slot(
         booking.start,
         booking.end,
-        booking.title or lab_name(booking) or booking.get_kind_display().capitalize(),
+        booking.title or lab_words(booking.lab) or booking.get_kind_display().capitalize(),
         booking.kind,
         booking,
         may_create=not refusal(user, booking),
     )
-
-
-def lab_name(booking: Booking) -> str:
-    """ "Hall lab", also for a lab that is called "Hall lab"; empty without a lab."""
-    if booking.lab is None:
-        return ""
-    name = booking.lab.name
-    return name if name.lower().endswith(("lab", "group", "laboratory")) else f"{name} lab"
 
 
 def _running_sessions(user) -> list[Session]:
@@ -208,7 +207,7 @@ def _sentence(user, cards: list[Card], now) -> str:
     if mine:
         card = mine[0]
         return (
-            f"{card.microscope} is booked for {lab_name(card.now.booking) or card.now.booking.owner} until "
+            f"{card.microscope} is booked for {lab_words(card.now.booking.lab) or card.now.booking.owner} until "
             f"{clock(card.now.end)} and has no session yet."
         )
     ahead = sorted(
@@ -242,7 +241,7 @@ def _collecting(card: Card) -> str:
     """ "Krios 1 is collecting for the Hall lab, 214 movies, 3.4 Å, ends 18:00"."""
     booking = card.now.booking
     session = next(each for each in card.sessions if each.booking_id == booking.pk)
-    lab = lab_name(booking)
+    lab = lab_words(booking.lab)
     parts = [f"{card.microscope} is collecting for {f'the {lab}' if lab else booking.owner}"]
     if session.movies:
         parts.append(f"{session.movies:,} movie{'' if session.movies == 1 else 's'}")

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from people.changes import ChangedFieldsModelForm
 from sessions_app.acquisition import FIELDS, LABELS, UNITS
+from sessions_app.dashboard import lab_words
 from sessions_app.models import Sample, Session
 from sessions_app.services import operators_for
 
@@ -82,7 +83,9 @@ class AcquisitionFormMixin:
             self.sample_options = Sample.objects.filter(lab=booking.lab_id).values_list("name", flat=True)[
                 :500
             ]
-            self.fields["sample"].help_text = f"Choose one of {booking.lab} or type a new name."
+            self.fields[
+                "sample"
+            ].help_text = f"Choose one of the {lab_words(booking.lab)}'s or type a new name."
         for name in FIELDS:
             self.fields[name].label = LABELS[name]
 

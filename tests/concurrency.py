@@ -12,10 +12,10 @@ from django.db import connection, connections
 def shared_database(folder):
     """Within, other threads' connections see the test's committed rows.
 
-    SQLite's test database lives in memory, where locks are not those of a file: threads get a copy on disk, so
+    Where SQLite's test database lives in memory, locks are not those of a file: threads get a copy on disk, so
     afterwards rows are to be read in a thread too (`in_thread`). Needs `django_db(transaction=True)`.
     """
-    if connection.vendor != "sqlite":
+    if connection.vendor != "sqlite" or not connection.is_in_memory_db():
         yield
         return
     connection.ensure_connection()

@@ -5,6 +5,7 @@ from django.contrib.humanize.templatetags.humanize import intcomma
 from django.utils import timezone
 from django.utils.html import format_html
 
+from sessions_app import dashboard
 from sessions_app.models import Session, SessionSummary
 
 register = template.Library()
@@ -124,19 +125,21 @@ def moment(value, why: str = "Not yet"):
 @register.simple_tag
 def until(end):
     """When something ends: "18:00", with the day where it is not today's."""
-    from sessions_app.dashboard import clock
-
-    return clock(end)
+    return dashboard.clock(end)
 
 
 @register.simple_tag
 def slot_time(slot):
     """ "09:00 to 18:00", with the days where they differ from today's."""
-    from sessions_app.dashboard import clock
-
     start, end = timezone.localtime(slot.start), timezone.localtime(slot.end)
     return (
-        f"{clock(start)} to {end:%H:%M}"
+        f"{dashboard.clock(start)} to {end:%H:%M}"
         if start.date() == end.date()
-        else f"{clock(start)} to {end:%a %H:%M}"
+        else f"{dashboard.clock(start)} to {end:%a %H:%M}"
     )
+
+
+@register.filter
+def lab_words(lab) -> str:
+    """ "Hall lab" for the lab Hall."""
+    return dashboard.lab_words(lab)

@@ -41,8 +41,8 @@
     const again = opener && (opener.isConnected ? opener : document.querySelector(`a[data-dialog][href="${opener.getAttribute("href")}"]`));
     if (again) again.focus();
   });
-  document.addEventListener("htmx:afterSwap", (event) => {
-    if (event.target === content() && shell().classList.contains("show")) focusFirst();
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (content()?.contains(event.target) && shell().classList.contains("show")) focusFirst();
   });
 
   // An answer that is an error has a page of its own that says what to do.
