@@ -48,6 +48,15 @@
       this.status(kind);
     }
 
+    /** A fault of the page's own is no lost connection: it is reported as what it is, and the page goes on. */
+    #take(data) {
+      try {
+        this.accept(data);
+      } catch (error) {
+        reportError(error);
+      }
+    }
+
     async #ask() {
       if (this.asking) return;
       const asking = (this.asking = new AbortController());
@@ -72,8 +81,8 @@
           if (!response.ok) throw new Error(`The server answered ${response.status}.`);
           const data = await response.json();
           // Only now: an answer that could not be read must be asked for again.
-          this.accept(data);
           this.etag = response.headers.get("ETag");
+          this.#take(data);
         }
         this.failures = 0;
         this.heardAt = Date.now() / 1000;

@@ -5,6 +5,7 @@
   const { format, make, write, known } = live;
   const KEPT = 60;
   const RECENT = 50;
+  const NO_PICTURE = { micrograph: "No picture of this micrograph yet", psd: "No power spectrum of it yet" };
   const BAR_NM = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
   class Viewer {
@@ -170,12 +171,17 @@
       const old = frame.querySelector("img");
       if (!source) {
         if (old) old.remove();
+        write(none, NO_PICTURE[kind]);
         none.hidden = false;
         this.#bar(frame, kind);
         return;
       }
       if (old && old.getAttribute("src") === source) return;
       const image = make("img", { src: source, alt, decoding: "async" });
+      if (!old) {
+        write(none, "Loading…");
+        none.hidden = false;
+      }
       try {
         // Decoded before it is shown: the old picture stays until the new one is there.
         await image.decode();
