@@ -155,7 +155,7 @@ def test_stopping_does_not_wait_for_a_site_that_is_away(root):
     site = Site().start()
     site.stop()
     agent = start(site, root)
-    time.sleep(1.5)
+    assert agent.stderr.readline(), "it ended without a word"
     agent.terminate()
     agent.communicate(timeout=5)
     assert agent.returncode == 0
