@@ -32,7 +32,8 @@ MOVIE_BYTES = 412_000_000
 INTERVAL = datetime.timedelta(seconds=38)  # between exposures
 LAG = datetime.timedelta(minutes=12)  # until the last result is in and the session is finished
 GRACE = datetime.timedelta(days=2)  # until images past their date are really deleted
-PICTURES = 4  # of micrographs, in a session that has pictures
+PICTURES = 4  # of micrographs, in a session that has many
+RECENT = 30  # days: sessions since have 2D classes and at least the picture of their last micrograph
 FAILED_FROM = 0.7  # of a failed session's micrographs have no more than their motion
 BATCH = 500
 CLASS_JOB = "Class2D/job006"
@@ -68,7 +69,7 @@ class Past:
     owner: int
     sample: int
     micrographs: int
-    pictures: bool = False
+    pictures: bool = False  # many, and picks
     failed: bool = False
 
 
@@ -207,11 +208,12 @@ def _report(session: Session, acquisition: Acquisition, past: Past) -> None:
         )
         ingest.change_run(session.pk, run.pk, status=ProcessingRun.Status.FAILED)
     else:
-        _classify(session, run, acquisition, past, sum(report.values["particles"] for report in rows))
+        if past.ago <= RECENT or past.pictures:
+            _classify(session, run, acquisition, sum(report.values["particles"] for report in rows))
         ingest.change_run(session.pk, run.pk, status=ProcessingRun.Status.FINISHED)
-    if past.pictures:
-        for k in range(past.micrographs - PICTURES, past.micrographs):
-            _pictures(session, run, acquisition, k, names[k])
+    pictures = PICTURES if past.pictures else 1 if past.ago <= RECENT else 0
+    for k in range(past.micrographs - pictures, past.micrographs):
+        _pictures(session, run, acquisition, k, names[k])
     _turn_back(session, run, times)
 
 
@@ -248,7 +250,7 @@ def _micrograph_values(acquisition: Acquisition, index: int, *, with_picks: bool
     return fields
 
 
-def _classify(session: Session, run: ProcessingRun, acquisition: Acquisition, past: Past, particles: int):
+def _classify(session: Session, run: ProcessingRun, acquisition: Acquisition, particles: int) -> None:
     pixel_size = acquisition.instrument.micrograph_pixel_size
     result = iterate(ITERATIONS, particles=particles, pixel_size=pixel_size, seed=acquisition.seed)
     ingest.record_classes(
@@ -263,11 +265,10 @@ def _classify(session: Session, run: ProcessingRun, acquisition: Acquisition, pa
             )
         ],
     )
-    if past.pictures:
-        for number, average in enumerate(result.averages(pixel_size, acquisition.seed), 1):
-            if average.any():
-                of = {"job": CLASS_JOB, "iteration": ITERATIONS, "number": number}
-                _show(session, run, average, ingest.ImageOf(ClassAverage, "image", of))
+    for number, average in enumerate(result.averages(pixel_size, acquisition.seed), 1):
+        if average.any():
+            of = {"job": CLASS_JOB, "iteration": ITERATIONS, "number": number}
+            _show(session, run, average, ingest.ImageOf(ClassAverage, "image", of))
 
 
 def _pictures(session: Session, run: ProcessingRun, acquisition: Acquisition, index: int, name: str) -> None:
