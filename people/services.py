@@ -36,6 +36,8 @@ def user_invite(
     if not user.email:
         raise ValidationError({"email": "Write the address to which the invitation goes."})
     for username in _usernames(user):
+        if User.objects.filter(email__iexact=user.email).exists():
+            raise ValidationError({"email": "Another user has this e-mail address."})
         user.username = username
         if User.objects.filter(username__iexact=username).exists():
             continue
@@ -53,7 +55,7 @@ def user_invite(
                     details={"e-mail": user.email, "staff": is_staff, "labs": [lab.name for lab in labs]},
                 )
         except IntegrityError:
-            # Someone took the name, or invited the same person, in this moment: full_clean tells which.
+            # Someone took the name, or invited the same person, in this moment: the next round tells which.
             user.pk = None
             user._state.adding = True
             continue
@@ -96,6 +98,8 @@ def staff_set(*, actor: User, user: User, is_staff: bool) -> None:
         raise PermissionDenied(f"You may not change {user}.")
     if actor.pk == user.pk:
         raise ValidationError({"is_staff": "Ask a colleague to change your own place among the staff."})
+    if is_staff and user.is_service:
+        raise ValidationError({"is_staff": "A service user is a program and cannot be staff."})
     if is_staff:
         _take_on(user)
     else:
