@@ -207,11 +207,11 @@ def _sentence(user, cards: list[Card], now) -> str:
     if mine:
         card = mine[0]
         return (
-            f"{card.microscope} is booked for {lab_words(card.now.booking.lab) or card.now.booking.owner} until "
-            f"{clock(card.now.end)} and has no session yet."
+            f"{card.microscope} is booked for {_for_whom(card.now.booking)} until {clock(card.now.end)} "
+            "and has no session yet."
         )
     ahead = sorted(
-        ((slot.start, card) for card in cards for slot in card.today + card.later if _is_own(user, slot)),
+        ((slot.start, card) for card in cards for slot in card.today + card.later if _is_own(slot)),
         key=lambda pair: pair[0],
     )
     if ahead and not is_staff(user):
@@ -233,7 +233,11 @@ def clock_date(moment) -> str:
     return f"{local:%a} {local.day} {local:%b} at {local:%H:%M}"
 
 
-def _is_own(user, slot: Slot) -> bool:
+def _for_whom(booking) -> str:
+    return f"the {lab_words(booking.lab)}" if booking.lab else str(booking.owner)
+
+
+def _is_own(slot: Slot) -> bool:
     return slot.booking is not None and slot.booking.kind not in UPKEEP
 
 
@@ -241,8 +245,7 @@ def _collecting(card: Card) -> str:
     """ "Krios 1 is collecting for the Hall lab, 214 movies, 3.4 Å, ends 18:00"."""
     booking = card.now.booking
     session = next(each for each in card.sessions if each.booking_id == booking.pk)
-    lab = lab_words(booking.lab)
-    parts = [f"{card.microscope} is collecting for {f'the {lab}' if lab else booking.owner}"]
+    parts = [f"{card.microscope} is collecting for {_for_whom(booking)}"]
     if session.movies:
         parts.append(f"{session.movies:,} movie{'' if session.movies == 1 else 's'}")
     resolution = typical_resolution(session)

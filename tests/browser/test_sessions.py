@@ -263,3 +263,13 @@ def test_a_phone_is_enough(logged_in, live_server, booking, boss, shot):
     page.get_by_role("link", name="New session on Krios 1").tap()
     expect(page.get_by_role("link", name="Yes", exact=True)).to_be_in_viewport()
     assert sideways(page) <= 0
+
+
+def test_the_booking_page_opens_the_same_dialog(logged_in, live_server, booking):
+    page = logged_in(booking.owner)
+    page.goto(live_server.url + reverse("bookings:detail", args=[booking.pk]))
+    page.get_by_role("link", name="New session").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("heading", name="New session on Krios 1")).to_be_visible()
+    dialog.get_by_role("button", name="Create session").click()
+    expect(page.locator(".pill")).to_have_count(1)
