@@ -43,6 +43,7 @@ EXPOSURE_FIELDS = (
     "beam_shift_x",
     "beam_shift_y",
 )
+_TOLD = ("grid_square", "foil_hole")
 POINT_BYTES = 8  # Two little-endian float32.
 ENDED = (ProcessingRun.Status.FINISHED, ProcessingRun.Status.FAILED, ProcessingRun.Status.STOPPED)
 ATTEMPTS = 10
@@ -283,9 +284,19 @@ def _told(report: Report) -> dict[str, str]:
     return {name: value for name, value in told.items() if value}
 
 
+def _fills(exposures: Mapping[str, dict], merged: Mapping[str, Report]) -> dict[str, dict[str, str]]:
+    """What the reports' names tell and these exposures do not know yet."""
+    found = {}
+    for key, exposure in exposures.items():
+        told = {name: value for name, value in _told(merged[key]).items() if not exposure[name]}
+        if told:
+            found[key] = told
+    return found
+
+
 def _blank(name: str, value):
     """Texts that are not known are stored empty."""
-    return "" if value is None and name in ("grid_square", "foil_hole") else value
+    return "" if value is None and name in _TOLD else value
 
 
 def _exposures(
@@ -374,7 +385,9 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
 
     def work(writer: _Writer) -> Outcome:
         run = writer.run
-        exposures = _exposures(session_id, merged, ("grid_square", "foil_hole"))
+        if writer.all_runs:
+            writer.summary  # noqa: B018  (the lock: exposures stand still from here on)
+        exposures = _exposures(session_id, merged, _TOLD)
         rows = _micrographs(run, {row["pk"] for row in exposures.values()})
         points = _points(rows, merged, exposures)
         tally = Tally({name: getattr(run, name) for name in COUNTERS}, run.histograms)
@@ -407,11 +420,7 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
             raise Refused(conflicts)
         outcome.created, outcome.updated = len(new), len(changed)
         outcome.unchanged = len(merged) - len(new) - len(changed)
-        fills = {
-            key: told
-            for key, exposure in exposures.items()
-            if (told := {n: v for n, v in _told(merged[key]).items() if not exposure[n]})
-        }
+        fills = _fills(exposures, merged)
         if not new and not changed and not fills:
             outcome.revision = run.revision
             return outcome
@@ -419,13 +428,15 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
         writer.refuse_archived()
         if fills:
             writer.need_all_runs()
-            writer.summary  # noqa: B018  (the lock)
             _change_exposures(writer, exposures, fills)
         missing = [(report, {}) for report, _, _ in new if report.identity not in exposures]
         if missing:
             writer.summary  # noqa: B018  (the lock)
-            # Another run may have made them since they were looked for.
-            exposures |= _exposures(session_id, [report.identity for report, _ in missing], ("grid_square",))
+            # Another run may have made them since they were looked for, under a name that tells less.
+            found = _exposures(session_id, [report.identity for report, _ in missing], _TOLD)
+            if _fills(found, merged):
+                writer.need_all_runs()
+            exposures |= found
             missing = [pair for pair in missing if pair[0].identity not in exposures]
             _make_exposures(writer, missing)
             exposures |= _exposures(session_id, [report.identity for report, _ in missing], ())

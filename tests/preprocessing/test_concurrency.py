@@ -71,7 +71,7 @@ def test_writers_of_different_fields_lose_nothing_and_a_reader_sees_every_final_
             ingest.record_micrographs(
                 session.pk,
                 run.pk,
-                [report(name, **{FIELDS[place]: 10.0 * turn + place + 1}) for name in batch],
+                [report(name, **{FIELDS[place]: 10 * turn + place + 1}) for name in batch],
             )
         ingest.record_micrographs(
             session.pk, run.pk, [report(name, **{FIELDS[place]: place + 1}) for name in names]
