@@ -253,6 +253,8 @@ def main(arguments: list[str] | None = None) -> int:
         return agent_error(agent, UNREACHABLE, str(error))
     except EMhubError as error:
         return agent_error(agent, OTHER, str(error))
+    finally:
+        agent.client.close()
 
 
 def agent_error(agent: Agent, code: int, text: str) -> int:

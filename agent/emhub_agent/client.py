@@ -124,6 +124,16 @@ class Client:
         # As an authentication of its own, because a header alone gives way to the host's line in ~/.netrc.
         self._http.auth = _TokenAuth(token)
 
+    def close(self) -> None:
+        """Let go of the connections kept open to the site."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     # the calls
 
     def get_session(self, name: str) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def post(live_server, session, monkeypatch, capsys):
 @pytest.fixture
 def summary(live_server, session):
     def ask():
-        client = Client(live_server.url, make_token()[1])
-        return client.request("GET", f"/sessions/{session.name}/summary/")
+        with Client(live_server.url, make_token()[1]) as client:
+            return client.request("GET", f"/sessions/{session.name}/summary/")
 
     return ask
 
