@@ -151,9 +151,7 @@ def test_the_site_is_served_with_hashed_files_and_stopped_whole(serve, tmp_path)
     # Its cookie works over plain http on this machine.
     assert "secure" not in (page.headers["Set-Cookie"] or "").lower()
 
-    server = next(
-        int(line.split("[")[-1].split("]")[0]) for line in log.read_text().splitlines() if "Booting" in line
-    )
+    server = re.search(r"Booting worker with pid: (\d+)", log.read_text())[1]
     assert Path(f"/proc/{server}").exists()
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
