@@ -14,12 +14,12 @@ from django.utils.text import capfirst
 from people.changes import ChangedFieldsAdmin, ServiceErrorsAdmin
 from people.confirmation import ask, is_confirmed
 from people.deletion import CarefulDeletionAdmin
+from people.templatetags.emhub import bytes_tag, dash
 from sessions_app import access, lifecycle
 from sessions_app.acquisition import FIELDS, UNITS
 from sessions_app.models import Sample, Session, SessionSummary
 from sessions_app.retention import retention
 from sessions_app.services import UPDATABLE, session_create, session_update
-from sessions_app.templatetags.session_words import dash, data_size
 
 RUNS_SHOWN = 20
 DATA_FIELDS = ("data_server", "data_path", "data_files", "data_movies", "data_bytes", "last_file_at")
@@ -176,7 +176,7 @@ class SessionAdmin(ServiceErrorsAdmin):
 
     @admin.display(description="size", ordering=F("data_bytes"))
     def size(self, session):
-        return data_size(session.data_bytes)
+        return bytes_tag(session.data_bytes, why="The acquisition watcher has not reported yet")
 
     @admin.display(description="days left", ordering=F("delete_on"))
     def days_left(self, session):

@@ -12,6 +12,7 @@ from django.utils import timezone
 from bookings.access import can_see_details
 from bookings.models import Booking
 from microscopes.models import Microscope
+from people import words
 from people.access import is_staff
 from sessions_app.models import Session
 from sessions_app.services import refusal, today
@@ -50,7 +51,7 @@ class Slot:
     @property
     def left(self) -> str:
         """Time left in words: "2 h 5 min"."""
-        return duration(self.end - timezone.now())
+        return words.duration(self.end - timezone.now())
 
 
 @dataclass
@@ -82,17 +83,6 @@ class Dashboard:
     cards: list[Card]
     last_sessions: list[Session]
     sentence: str
-
-
-def duration(time: datetime.timedelta) -> str:
-    """In words, to the minute: "3 d 4 h", "2 h 5 min", "less than a minute"."""
-    minutes = int(time.total_seconds() // 60)
-    if minutes < 1:
-        return "less than a minute"
-    days, minutes = divmod(minutes, 24 * 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if n]
-    return " ".join(parts[:2])
 
 
 def lab_words(lab) -> str:
@@ -222,8 +212,8 @@ def _sentence(user, cards: list[Card], now) -> str:
     busy = [card for card in cards if card.state != "free"]
     if not busy:
         return "No microscope is in use now."
-    words = {"booked": "booked", "maintenance": "in maintenance", "collecting": "collecting"}
-    return "; ".join(f"{card.microscope} is {words[card.state]}" for card in busy) + "."
+    states = {"booked": "booked", "maintenance": "in maintenance", "collecting": "collecting"}
+    return "; ".join(f"{card.microscope} is {states[card.state]}" for card in busy) + "."
 
 
 def clock_date(moment) -> str:

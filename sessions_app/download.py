@@ -1,20 +1,13 @@
-"""How people fetch a session's images: commands ready to copy, and the facility's own instructions."""
+"""How people fetch a session's images: commands ready to copy."""
 
 import shlex
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-import markdown
-import nh3
-
 from microscopes.models import DataServer
 
 USER = "USERNAME"
 SSH_PROTOCOLS = (DataServer.Protocol.SFTP, DataServer.Protocol.RSYNC)
-MARKDOWN_TAGS = {
-    "a", "blockquote", "br", "code", "em", "h3", "h4", "h5", "hr", "kbd", "li", "ol", "p", "pre", "strong",
-    "table", "tbody", "td", "th", "thead", "tr", "ul",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,17 +70,3 @@ def _ssh(server, session) -> list[Way]:
         Way("sftp", "Copies the whole folder.", shlex.join([*sftp, source, "."])),
         Way("scp", "Copies the whole folder.", shlex.join([*scp, source, "."])),
     ]
-
-
-def instructions(server) -> str:
-    """The facility's Markdown as safe HTML: no scripts, styles, pictures or headings above the page's own."""
-    if server is None or not server.instructions.strip():
-        return ""
-    html = markdown.markdown(server.instructions, extensions=["tables", "fenced_code", "sane_lists"])
-    return nh3.clean(
-        html,
-        tags=MARKDOWN_TAGS,
-        attributes={"a": {"href", "title"}},
-        url_schemes={"http", "https", "mailto", "sftp", "smb"},
-        link_rel="noopener noreferrer",
-    )

@@ -17,7 +17,7 @@ from sessions_app import access, lifecycle
 from sessions_app.acquisition import FIELDS, LABELS, UNITS, acquisition_defaults
 from sessions_app.dashboard import dashboard
 from sessions_app.data_access import data_path
-from sessions_app.download import USER, instructions, ways
+from sessions_app.download import USER, ways
 from sessions_app.export import csv_lines
 from sessions_app.filters import DEFAULT_ORDER, SessionFilter
 from sessions_app.forms import ExtendRetentionForm, SessionCreateForm, SessionEditForm
@@ -283,7 +283,6 @@ class SessionDataView(SessionDetailView):
             ways=found,
             has_account=any(USER in way.command for way in found),
             placeholder=USER,
-            instructions=instructions(self.session.data_server),
             **kwargs,
         )
 

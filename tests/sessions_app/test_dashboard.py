@@ -67,7 +67,7 @@ def test_the_running_booking_with_people_time_left_and_pill(client, noon):
     html = page(client, owner)
     assert "Eva Hall" in html
     assert "Sam Operator" in html
-    assert "2 h 5 min left" in html
+    assert "2\xa0h 5\xa0min left" in html
     assert f'class="pill" href="{reverse("sessions:detail", args=[session.name])}"' in html
     assert "Krios 1 is collecting for the Hall lab, 1,214 movies, ends 14:05." in html
     assert create_url(booking) in html

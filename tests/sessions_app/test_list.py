@@ -88,7 +88,7 @@ def test_a_row_shows_what_people_need_with_links_to_session_and_booking(staff_cl
         "Sam Operator",
         "ribosome",
         "5,114",
-        "1.8&nbsp;",
+        "1.8\xa0",
         "TB",
         "finished",
         "running",
