@@ -6,6 +6,7 @@ from crispy_forms.helper import FormHelper
 from crispy_forms.layout import Column, Layout, Row
 from django import forms
 from django.contrib.auth import forms as auth_forms
+from django.contrib.auth import password_validation
 from django.core.cache import cache
 
 from people.models import Lab, User
@@ -37,16 +38,35 @@ class LoginForm(auth_forms.AuthenticationForm):
         username.widget.attrs |= {"maxlength": 254, "autocomplete": "username", "spellcheck": "false"}
 
 
+def say_what_a_password_needs(form) -> None:
+    """One sentence that fits AUTH_PASSWORD_VALIDATORS, instead of four."""
+    least = next(
+        (
+            validator.min_length
+            for validator in password_validation.get_default_password_validators()
+            if isinstance(validator, password_validation.MinimumLengthValidator)
+        ),
+        1,
+    )
+    form.fields[
+        "new_password1"
+    ].help_text = f"At least {least} characters; no common word, no digits alone, nothing like your name."
+    form.fields["new_password2"].label = "The same again"
+    form.fields["new_password2"].help_text = ""
+
+
 class PasswordChangeForm(auth_forms.PasswordChangeForm):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.helper = helper()
+        say_what_a_password_needs(self)
 
 
 class SetPasswordForm(auth_forms.SetPasswordForm):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.helper = helper()
+        say_what_a_password_needs(self)
         self.fields["new_password1"].widget.attrs["autofocus"] = True
 
 
