@@ -3,7 +3,7 @@
 import logging
 
 import orjson
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import OperationalError
 from rest_framework import exceptions
@@ -71,6 +71,8 @@ def exception_handler(exc, context):
         exc = exceptions.ValidationError(as_serializer_error(exc))
     elif isinstance(exc, RequestDataTooBig):
         exc = TooLarge()
+    elif isinstance(exc, SuspiciousOperation):  # Too many form fields or files, and the like.
+        exc = exceptions.ParseError(str(exc))
     elif isinstance(exc, OperationalError) and any(word in str(exc) for word in BUSY):
         log.warning("Answered 503: %s", exc)
         exc = Busy()

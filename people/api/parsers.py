@@ -8,8 +8,8 @@ from people.api.exceptions import TooLarge
 
 def read_bounded(stream, parser_context) -> bytes:
     """The whole body, refused by its announced length if that is above API_MAX_BODY_MB (servers enforce it)."""
-    announced = parser_context["request"].META.get("CONTENT_LENGTH") or "0"
-    if int(announced) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+    announced = parser_context["request"].META.get("CONTENT_LENGTH") or ""
+    if announced.isdigit() and int(announced) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         raise TooLarge(
             f"A request may have at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024**2} MB. Send less at a time."
         )

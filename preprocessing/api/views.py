@@ -41,7 +41,7 @@ class ReportView(APIView):
 
     def session(self, name: str) -> Session:
         sessions = Session.objects.visible_to(self.request.user).named(name)
-        return get_object_or_404(sessions.select_related("summary", "booking"))
+        return get_object_or_404(sessions.select_related("summary"))
 
     def run(self, pk: int) -> ProcessingRun:
         runs = ProcessingRun.objects.visible_to(self.request.user)
@@ -128,6 +128,12 @@ def _counts(outcome: ingest.Outcome) -> dict:
         "unchanged": outcome.unchanged,
         "revision": outcome.revision,
     }
+
+
+def _refuse_nul(field: str, text: str) -> None:
+    """PostgreSQL stores no NUL and refuses to look for one."""
+    if "\x00" in text:
+        raise exceptions.ValidationError({field: ["Control characters are not allowed."]})
 
 
 def run_row(run: ProcessingRun, session_name: str) -> dict:
@@ -254,6 +260,7 @@ class ClassView(ReportView):
         if params.get("latest") in ("true", "1"):
             rows = ClassAverage.objects.latest_set(run)
         if "job" in params:
+            _refuse_nul("job", params["job"])
             rows = rows.filter(job=params["job"])
         if "iteration" in params:
             text = params["iteration"]
@@ -374,6 +381,7 @@ class ImageUploadView(ReportView):
     def _micrograph(self, run: ProcessingRun, given: str, column: str) -> ingest.ImageOf:
         """By its name as posted, or any that means the same exposure; by its id in this run."""
         rows = Micrograph.objects.filter(run=run)
+        _refuse_nul("micrograph", given)
         try:
             row = rows.filter(exposure__session=run.session_id, exposure__identity=identity(given)).first()
         except ValueError:
@@ -398,8 +406,7 @@ class ImageUploadView(ReportView):
                 lookup[name] = int(text)
             else:
                 errors[name] = ["Give a whole number."]
-        if "\x00" in lookup["job"]:
-            errors["job"] = ["Control characters are not allowed."]
+        _refuse_nul("job", lookup["job"])
         if errors:
             raise exceptions.ValidationError(errors)
         if not ClassAverage.objects.filter(run=run, **lookup).exists():
