@@ -14,7 +14,7 @@ from tests.factories import SessionFactory, make_token
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-SOON = 2000  # ms: what is posted is on an open page within two seconds.
+SOON = 10_000  # ms: that it arrives without a reload; how soon is measured by bench.arrival.
 PATIENCE = 10_000  # ms: where the order of things is tested and not their speed.
 
 
