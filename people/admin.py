@@ -96,7 +96,7 @@ class MembersOfLabInline(ChangedFieldsTabularInline):
 class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
     form = UserForm
     inlines = [LabsOfUserInline]
-    list_display = ["name", "username", "email", "lab_names", "is_staff", "standing", "last_login"]
+    list_display = ["name", "username", "email", "lab_names", "role", "standing", "last_login"]
     list_display_links = ["name", "username"]
     list_filter = [
         Kind,
@@ -155,6 +155,14 @@ class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
         led = {lab.pk: f"{lab.name} (PI)" for lab in user.labs_led.all()}
         names = {lab.pk: lab.name for lab in user.labs.all()} | led
         return ", ".join(sorted(names.values())) or "–"
+
+    @admin.display(description="role", ordering="is_staff")
+    def role(self, user):
+        if user.is_service:
+            return "program"
+        if user.is_superuser:
+            return "administrator"
+        return "staff" if user.is_staff else "user"
 
     @admin.display(description="account", ordering="is_active")
     def standing(self, user):

@@ -16,7 +16,7 @@ Values, as tags so that they take a unit and a reason::
 Times, local, with the exact one on hover::
 
     {% ago run.last_seen_at why="..." %}        ages while the page is open         4 min ago
-    {% moment session.start %}                                                      Mon 23 Nov 09:02
+    {% moment session.start %}                  weekday=False: without it           Mon 23 Nov 09:02
     {% when booking.start booking.end %}                                            Mon 23 Nov 09:00–18:00
 
 People, microscopes and states::
@@ -122,11 +122,11 @@ def ago(value, *, why: str = "Not yet"):
 
 
 @register.simple_tag
-def moment(value, *, why: str = "Not yet"):
+def moment(value, *, weekday: bool = True, why: str = "Not yet"):
     if value is None:
         return dash(why)
     local = timezone.localtime(value)
-    return time_element(value, f"{words.day(local.date())} {local:%H:%M}")
+    return time_element(value, f"{words.day(local.date(), weekday=weekday)} {local:%H:%M}")
 
 
 @register.simple_tag
