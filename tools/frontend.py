@@ -40,6 +40,15 @@ FILES = {
             "font/fonts/bootstrap-icons.woff2",
         ],
     ),
+    "event-calendar": (
+        "@event-calendar/build",
+        [
+            "package.json",  # Names the licence (MIT); the package brings no file of it.
+            "dist/event-calendar.min.css",
+            "dist/event-calendar.min.js",
+            "dist/event-calendar.min.js.map",
+        ],
+    ),
     "htmx": ("htmx.org", ["LICENSE", "dist/htmx.min.js"]),
     "tom-select": (
         "tom-select",
