@@ -71,6 +71,10 @@ class Kind(admin.SimpleListFilter):
 class UserForm(ChangedFieldsModelForm, auth_forms.UserChangeForm):
     class Meta(auth_forms.UserChangeForm.Meta):
         model = User
+        help_texts = {
+            "is_active": "Without it nobody can log in with this account; what is theirs stays.",
+            "is_staff": "Facility staff see and manage everything. The group's permissions come and go with it.",
+        }
 
 
 class LabsOfUserInline(ChangedFieldsTabularInline):

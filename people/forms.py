@@ -118,6 +118,8 @@ class InviteForm(forms.Form):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.fields["labs"].queryset = Lab.objects.active()
+        if not Lab.objects.active().exists():
+            self.fields["labs"].help_text = "There are none yet; add one in the admin, or its members later."
         self.fields["first_name"].widget.attrs["autofocus"] = True
         self.helper = helper(
             Row(Column("first_name", css_class="col-sm-6"), Column("last_name", css_class="col-sm-6")),
