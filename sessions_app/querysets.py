@@ -8,7 +8,7 @@ from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.utils import timezone
 
-from bookings.querysets import involving
+from bookings.querysets import involvements
 from people.access import is_pipeline, is_staff
 from people.querysets import user_lab_ids
 from sessions_app.retention import WARN_DAYS
@@ -40,20 +40,16 @@ class SessionQuerySet(models.QuerySet):
             )
         if is_staff(user):
             return self
-        from bookings.models import Booking
-
         # The union makes each branch use its own index; one big OR would scan the table.
         ids = self.model.objects.order_by()
-        booking_ids = Booking.objects.filter(involving(user)).order_by()
+        booking = involvements(user, "booking__")
+        # A session has its booking's lab from its creation; where it had none, one that the booking got later counts.
+        booking["lab"] &= Q(lab__isnull=True)
+        ways = [Q(operator=user.pk), Q(lab__in=user_lab_ids(user)), *booking.values()]
         own = (
-            ids.filter(Q(creator=user.pk))
+            ids.filter(creator=user.pk)
             .values("pk")
-            .union(
-                ids.filter(operator=user.pk).values("pk"),
-                ids.filter(lab__in=user_lab_ids(user)).values("pk"),
-                ids.filter(booking__in=booking_ids.values("pk")).values("pk"),
-                all=True,
-            )
+            .union(*(ids.filter(way).values("pk") for way in ways), all=True)
         )
         return self.filter(pk__in=own)
 

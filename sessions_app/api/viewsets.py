@@ -40,7 +40,8 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
     http_method_names = ["get", "post", "patch", "head", "options"]
 
     def get_queryset(self):
-        return Session.objects.visible_to(self.request.user).with_row().order_by("-start", "-id")
+        sessions = Session.objects.visible_to(self.request.user).with_row().select_related("data_server")
+        return sessions.order_by("-start", "-id")
 
     def get_object(self):
         name = self.kwargs["name"]

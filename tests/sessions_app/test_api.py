@@ -12,6 +12,7 @@ from tests.concurrency import at_once, in_thread, shared_database
 from tests.factories import (
     BookingFactory,
     CameraFactory,
+    DataServerFactory,
     FinishedSessionFactory,
     LabFactory,
     MembershipFactory,
@@ -147,11 +148,22 @@ def test_a_filter_that_makes_no_sense_is_named(api, staff, field, value):
 
 
 def test_the_list_is_paged_and_costs_the_same_queries(api, staff):
-    SessionFactory()
+    def fill():
+        booking = BookingFactory(operator=UserFactory())
+        SessionFactory(
+            booking=booking,
+            operator=booking.operator,
+            camera=CameraFactory(microscope=booking.microscope),
+            sample=SampleFactory(lab=booking.lab),
+            data_server=DataServerFactory(),
+        )
+
+    fill()
     client = api(staff)
     with CaptureQueriesContext(connection) as one:
         client.get(LIST)
-    SessionFactory.create_batch(5)
+    for _ in range(5):
+        fill()
     with CaptureQueriesContext(connection) as many:
         page = client.get(LIST, {"page_size": 4}).json()
     assert len(one) == len(many)

@@ -318,3 +318,14 @@ def test_csv_of_a_filter_that_makes_no_sense_leads_back_to_the_list(client, staf
     response = client.get(reverse("sessions:csv"), {"since": "soon"})
     assert response.status_code == 302
     assert response["Location"].startswith(URL)
+
+
+def test_a_lab_given_to_a_booking_later_sees_its_sessions(client):
+    booking = BookingFactory(lab=None)
+    session = SessionFactory(booking=booking)
+    membership = MembershipFactory()
+    client.force_login(membership.user)
+    assert shown(client) == []
+    booking.lab = membership.lab
+    booking.save()
+    assert shown(client) == [session.name]
