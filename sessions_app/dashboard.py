@@ -102,8 +102,12 @@ def dashboard(user) -> Dashboard:
     """The whole page for this person."""
     now = timezone.now()
     cards = _cards(user, now)
-    last = list(Session.objects.visible_to(user).with_row().order_by("-start", "-id")[:LAST_LIMIT])
-    return Dashboard(cards=cards, last_sessions=last, sentence=_sentence(user, cards, now))
+    newest = (
+        Session.objects.visible_to(user).order_by("-start", "-id").values_list("pk", flat=True)[:LAST_LIMIT]
+    )
+    # Ids first: what a row shows is joined for these alone, not for all that the person may see.
+    last = Session.objects.filter(pk__in=list(newest)).with_row().order_by("-start", "-id")
+    return Dashboard(cards=cards, last_sessions=list(last), sentence=_sentence(user, cards, now))
 
 
 def _cards(user, now: datetime.datetime) -> list[Card]:

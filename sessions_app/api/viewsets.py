@@ -43,6 +43,12 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
         sessions = Session.objects.visible_to(self.request.user).with_row().select_related("data_server")
         return sessions.order_by("-start", "-id")
 
+    def paginate_queryset(self, queryset):
+        """Ids first: what a row tells is joined for this page alone, not for all that the person may see."""
+        ids = super().paginate_queryset(queryset.values_list("pk", flat=True))
+        rows = Session.objects.filter(pk__in=ids).with_row().select_related("data_server").in_bulk()
+        return [rows[pk] for pk in ids if pk in rows]
+
     def get_object(self):
         name = self.kwargs["name"]
         session = self.get_queryset().named(name).first() if NAME.fullmatch(name) else None
