@@ -3,6 +3,7 @@
 import datetime
 from dataclasses import dataclass
 
+from bookings.models import Booking
 from microscopes.models import Microscope
 from people.access import is_staff
 from people.querysets import user_lab_ids
@@ -42,6 +43,17 @@ def as_seen(booking):
     return Booked(booking.microscope, booking.start, booking.end)
 
 
+BOOKED = "booked"
+
+
+def public_kind(booking) -> str:
+    """What anybody may know of a booking's type: that the microscope is down or in maintenance, otherwise "booked".
+
+    The facility's own upkeep is no person's, and whoever plans around it must tell it from time that may be freed.
+    """
+    return booking.kind if booking.kind in (Booking.Kind.DOWNTIME, Booking.Kind.MAINTENANCE) else BOOKED
+
+
 def can_create(user) -> bool:
     return bool(user.is_authenticated and user.is_active and not user.is_service)
 
@@ -53,6 +65,15 @@ def can_change(user, booking) -> bool:
     if is_staff(user):
         return user.has_perm("bookings.change_booking")
     return not booking.has_started and user.pk in (booking.owner_id, booking.operator_id, booking.creator_id)
+
+
+def refusal_to_change(booking) -> str:
+    """Why someone who sees the booking cannot change it."""
+    if booking.is_cancelled:
+        return "This booking was cancelled and cannot be changed any more."
+    if booking.has_started:
+        return "This booking has begun: from then on only the facility's staff change or cancel it."
+    return "Only the booking's owner, its operator and the facility's staff change or cancel it."
 
 
 def can_cancel(user, booking) -> bool:

@@ -81,6 +81,11 @@ class CancelForm(forms.Form):
         label="Also those with finished sessions",
         help_text="Their sessions and images stay as they are.",
     )
+    override = forms.BooleanField(
+        required=False,
+        label="Also those whose latest time to cancel has passed",
+        help_text="It is recorded on them.",
+    )
 
 
 @admin.register(Booking)
@@ -118,7 +123,15 @@ class BookingAdmin(CarefulDeletionAdmin, ServiceErrorsAdmin):
     ]
     search_help_text = "Title, microscope, lab or owner"
     autocomplete_fields = ["microscope", "owner", "operator", "lab", "application", "collaborators"]
-    readonly_fields = ["creator", "created_at", "cancelled_at", "cancelled_by", "cancel_reason", "sessions"]
+    readonly_fields = [
+        "creator",
+        "created_at",
+        "overridden",
+        "cancelled_at",
+        "cancelled_by",
+        "cancel_reason",
+        "sessions",
+    ]
     actions = ["cancel"]
     delete_instead = "Cancel it instead: its time is free again, and its record and sessions stay."
 
@@ -131,7 +144,7 @@ class BookingAdmin(CarefulDeletionAdmin, ServiceErrorsAdmin):
             ("People", {"fields": ["owner", "operator", "lab", "application", "collaborators"]}),
         ]
         if obj is not None:
-            record = ["sessions", "creator", "created_at"]
+            record = ["sessions", "creator", "created_at", *(["overridden"] if obj.overridden else [])]
             cancelled = ["cancelled_at", "cancelled_by", "cancel_reason"] if obj.is_cancelled else []
             fieldsets.append(("Record", {"fields": record + cancelled}))
         return fieldsets

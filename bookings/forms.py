@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from bookings.models import Application, Booking
-from bookings.rules import people_to_operate, people_to_own
+from bookings.rules import OVERRIDABLE, by_rule, people_to_operate, people_to_own
 from bookings.services import booking_cancel, booking_create, booking_update
 from microscopes.models import Microscope
 from people.access import is_staff
@@ -41,7 +41,28 @@ class MicroscopeChoiceField(forms.ModelChoiceField):
         )
 
 
-class BookingForm(ChangedFieldsModelForm):
+class OverrideMixin:
+    """For forms of an `actor` whose save asks the services: staff are shown the rules that refused, and may set
+    those aside by sending the form again with the box ticked. Only what was listed is set aside.
+    """
+
+    overridable: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def override(self) -> list[str]:
+        """The names of the rules that were listed and confirmed."""
+        return self.data.getlist("override") if "override_confirmed" in self.data else []
+
+    def refuse(self, error: ValidationError) -> None:
+        add_errors(self, error)
+        broken = by_rule(error)
+        if is_staff(self.actor) and broken and set(broken) <= OVERRIDABLE:
+            # What was set aside already stays so when something else comes up.
+            earlier = [(name, "") for name in self.override if name in OVERRIDABLE and name not in broken]
+            self.overridable = (*broken.items(), *earlier)
+
+
+class BookingForm(OverrideMixin, ChangedFieldsModelForm):
     """Books or changes for `actor`; `save` raises nothing: `saved` is None when a rule refused, with the errors set."""
 
     microscope = MicroscopeChoiceField(queryset=Microscope.objects.none(), empty_label="Choose a microscope")
@@ -153,11 +174,11 @@ class BookingForm(ChangedFieldsModelForm):
         fields = {name: self.cleaned_data[name] for name in changed}
         try:
             if self.is_new:
-                return booking_create(actor=self.actor, **fields)
+                return booking_create(actor=self.actor, override=self.override, **fields)
             booking = Booking.objects.select_related("microscope").get(pk=self.instance.pk)
-            return booking_update(booking=booking, actor=self.actor, **fields)
+            return booking_update(booking=booking, actor=self.actor, override=self.override, **fields)
         except ValidationError as error:
-            add_errors(self, error)
+            self.refuse(error)
             return None
 
 
@@ -200,7 +221,7 @@ def _moment(text) -> datetime.datetime | None:
         return None
 
 
-class CancelForm(forms.Form):
+class CancelForm(OverrideMixin, forms.Form):
     """Asks why, and for a booking with sessions whether they may stay without it."""
 
     reason = forms.CharField(max_length=300, required=False, widget=forms.Textarea(attrs={"rows": 2}))
@@ -221,7 +242,9 @@ class CancelForm(forms.Form):
 
     def save(self):
         try:
-            return booking_cancel(booking=self.booking, actor=self.actor, **self.cleaned_data)
+            return booking_cancel(
+                booking=self.booking, actor=self.actor, override=self.override, **self.cleaned_data
+            )
         except ValidationError as error:
-            add_errors(self, error)
+            self.refuse(error)
             return None

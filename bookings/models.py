@@ -111,6 +111,13 @@ class Booking(models.Model):
         editable=False,
     )
     cancel_reason = models.CharField(max_length=300, blank=True, editable=False)
+    overridden = models.JSONField(
+        "overridden rules",
+        default=list,
+        blank=True,
+        editable=False,
+        help_text="Names of the rules that staff set aside for it, knowingly.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = BookingQuerySet.as_manager()
@@ -137,7 +144,8 @@ class Booking(models.Model):
 
     def clean(self):
         if self.start and self.end and self.end <= self.start:
-            raise ValidationError({"end": "The end must be after the start."})
+            message = "The end must be after the start. Choose a later end."
+            raise ValidationError({"end": ValidationError(message, code="ends_after_start")})
 
     @property
     def is_cancelled(self) -> bool:

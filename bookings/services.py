@@ -1,14 +1,20 @@
-"""Making, changing and cancelling bookings. Web, API and admin come here."""
+"""Making, changing and cancelling bookings. Web, API and admin come here.
+
+Locks are taken in one order everywhere: microscopes by id, then the booking. `override` names the rules that staff
+set aside knowingly (True: all that can be, see rules.OVERRIDABLE); those that were broken are kept on the booking
+and as an audit entry. `now` is the moment as of which rules are asked, for records brought in from elsewhere.
+"""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypedDict, Unpack
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
-from bookings import rules
+from bookings import notices, rules
 from bookings.models import Application, Booking
 from bookings.overlap import is_overlap
 from microscopes.models import Microscope
@@ -32,6 +38,9 @@ class BookingChanges(TypedDict, total=False):
     collaborators: Iterable[User]
 
 
+Override = bool | Collection[str]
+
+
 @transaction.atomic
 def booking_create(
     *,
@@ -47,13 +56,15 @@ def booking_create(
     lab: Lab | None = None,
     application: Application | None = None,
     collaborators: Iterable[User] = (),
+    override: Override = (),
+    now: datetime.datetime | None = None,
 ) -> Booking:
     """Book the microscope for [start, end), aware datetimes. The owner is the actor where none is named.
 
     Raises ValidationError with messages by field; several at once on one time leave one booking.
     """
     booking = Booking(
-        microscope=_lock(microscope),
+        microscope=_lock(microscope)[microscope.pk],
         kind=kind,
         title=title,
         description=description,
@@ -66,15 +77,20 @@ def booking_create(
         application=application,
     )
     collaborators = list(collaborators)
-    _check(booking, actor=actor)
+    overridden = _check(booking, actor=actor, override=override, now=now)
     rules.collaborators_are_known_to_actor(collaborators, actor=actor)
+    booking.overridden = sorted(overridden)
     _save(booking)
     booking.collaborators.set(collaborators)
+    _record_overridden(booking, overridden, actor=actor)
+    notices.tell(notices.CREATED, actor=actor, bookings=[booking])
     return booking
 
 
 @transaction.atomic
-def booking_update(*, booking: Booking, actor: User, **changes: Unpack[BookingChanges]) -> Booking:
+def booking_update(
+    *, booking: Booking, actor: User, override: Override = (), **changes: Unpack[BookingChanges]
+) -> Booking:
     """Change what is named and nothing else, on the booking as it is in the database now.
 
     Raises ValidationError with messages by field. What staff change is kept as an audit entry.
@@ -82,11 +98,17 @@ def booking_update(*, booking: Booking, actor: User, **changes: Unpack[BookingCh
     unknown = changes.keys() - BookingChanges.__annotations__.keys()
     if unknown:
         raise TypeError(f"A booking has no such fields to change: {', '.join(sorted(unknown))}")
+    was_on = Microscope.objects.get(bookings=booking.pk)
+    locked = _lock(was_on, *filter(None, [changes.get("microscope")]))
     if changes.get("microscope"):
-        changes["microscope"] = _lock(changes["microscope"])
-    else:
-        _lock(booking.microscope)
-    before = Booking.objects.select_for_update(no_key=True).get(pk=booking.pk)
+        changes["microscope"] = locked[changes["microscope"].pk]
+    before = (
+        Booking.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("microscope")
+        .get(pk=booking.pk)
+    )
+    if before.microscope_id not in locked:
+        raise ValidationError("Someone else moved this booking at the same moment. Look at it and try again.")
     if before.is_cancelled:
         raise ValidationError("This booking was cancelled and cannot be changed. Make a new one.")
     booking = Booking.objects.select_related("microscope", "owner", "operator", "lab").get(pk=booking.pk)
@@ -96,7 +118,10 @@ def booking_update(*, booking: Booking, actor: User, **changes: Unpack[BookingCh
     changed = [name for name in changes if _raw(booking, name) != _raw(before, name)]
     told = {name: [_text(before, name), _text(booking, name)] for name in changed}
 
-    _check(booking, actor=actor, before=before)
+    overridden = _check(booking, actor=actor, before=before, override=override)
+    if overridden:
+        booking.overridden = sorted({*booking.overridden, *overridden})
+        changed.append("overridden")
     if changed:
         _save(booking, update_fields=changed)
     if collaborators is not None:
@@ -107,12 +132,20 @@ def booking_update(*, booking: Booking, actor: User, **changes: Unpack[BookingCh
             told["collaborators"] = [sorted(map(str, were)), sorted(map(str, become))]
     if told and is_staff(actor):
         AuditEntry.record(actor=actor, action="booking changed", target=booking, details=told)
+    _record_overridden(booking, overridden, actor=actor)
+    if told:
+        notices.tell(notices.CHANGED, actor=actor, bookings=[booking], before={before.pk: before})
     return booking
 
 
 @transaction.atomic
 def booking_cancel(
-    *, booking: Booking, actor: User, reason: str = "", keep_sessions: bool = False
+    *,
+    booking: Booking,
+    actor: User,
+    reason: str = "",
+    keep_sessions: bool = False,
+    override: Override = (),
 ) -> Booking:
     """Cancel the booking: its time is free again, the record stays with who, when and why.
 
@@ -120,6 +153,7 @@ def booking_cancel(
     finished ones only when `keep_sessions` says that the caller has told and asked. Cancelling for others needs a
     reason, which they read. Raises ValidationError.
     """
+    _lock(Microscope.objects.get(bookings=booking.pk))
     booking = (
         Booking.objects.select_for_update(no_key=True, of=("self",))
         .select_related("microscope")
@@ -140,10 +174,13 @@ def booking_cancel(
         raise ValidationError(
             "Images were taken during this booking. Confirm that its sessions stay, or shorten the booking instead."
         )
-    booking.cancelled_at = timezone.now()
+    wish = rules.Wish(booking, actor, booking)
+    overridden = rules.check(wish, rules=rules.CANCEL_RULES, override=override)
+    booking.overridden = sorted({*booking.overridden, *overridden})
+    booking.cancelled_at = wish.now
     booking.cancelled_by = actor
     booking.cancel_reason = reason
-    booking.save(update_fields=["cancelled_at", "cancelled_by", "cancel_reason"])
+    booking.save(update_fields=["cancelled_at", "cancelled_by", "cancel_reason", "overridden"])
     AuditEntry.record(
         actor=actor,
         action="booking cancelled",
@@ -155,24 +192,47 @@ def booking_cancel(
             "sessions kept": [session.name for session in sessions],
         },
     )
+    _record_overridden(booking, overridden, actor=actor)
+    notices.tell(notices.CANCELLED, actor=actor, bookings=[booking], reason=reason)
     return booking
 
 
-def _lock(microscope: Microscope) -> Microscope:
-    """The microscope as it is now, its bookings written by one at a time (on SQLite the transaction is the lock).
+def _lock(*microscopes: Microscope) -> dict[int, Microscope]:
+    """The microscopes as they are now by id, their bookings written by one at a time (on SQLite the transaction is
+    the lock). Those of the same group too, since they share the limit of bookings to come.
 
-    Without locking the key, so that sessions of the microscope are not held up.
+    Always in the order of their ids, so that no two wait for each other, and without locking the key, so that
+    sessions of the microscope are not held up.
     """
-    return Microscope.objects.select_for_update(no_key=True).get(pk=microscope.pk)
+    groups = {microscope.group for microscope in microscopes} - {""}
+    wanted = Q(pk__in=[microscope.pk for microscope in microscopes]) | Q(group__in=groups)
+    rows = Microscope.objects.select_for_update(no_key=True).filter(wanted).order_by("pk")
+    return {microscope.pk: microscope for microscope in rows}
 
 
-def _check(booking: Booking, *, actor: User, before: Booking | None = None) -> None:
+def _record_overridden(booking: Booking, overridden: dict[str, str], *, actor: User) -> None:
+    if overridden:
+        AuditEntry.record(actor=actor, action="booking rules overridden", target=booking, details=overridden)
+
+
+def _check(
+    booking: Booking,
+    *,
+    actor: User,
+    before: Booking | None = None,
+    override: Override = (),
+    now: datetime.datetime | None = None,
+) -> dict[str, str]:
+    """Answers the rules that were set aside, with what they said."""
     for name in ("start", "end"):
         value = getattr(booking, name)
         if not isinstance(value, datetime.datetime) or timezone.is_naive(value):
             raise ValidationError({name: "Give a date and a time with its time zone."})
-    rules.check(booking, actor=actor, before=before)
+        # Two times of one zone are subtracted by the clock on the wall, which is an hour off twice a year.
+        setattr(booking, name, value.astimezone(datetime.UTC))
+    overridden = rules.check(rules.Wish(booking, actor, before, now), override=override)
     booking.full_clean(validate_unique=False)
+    return overridden
 
 
 def _save(booking: Booking, **options) -> None:
@@ -183,7 +243,8 @@ def _save(booking: Booking, **options) -> None:
     except IntegrityError as error:
         if not is_overlap(error):
             raise
-        rules.nothing_overlaps(booking)
+        wish = rules.Wish(booking, booking.owner)
+        rules.check(wish, rules=[rules.downtime_blocks, rules.nothing_overlaps])
         raise rules.overlap_error(booking, None) from error
 
 

@@ -84,6 +84,7 @@ class BookingDetailView(DetailView):
         context["when"] = span(booking.start, booking.end)
         context["short_name"] = short_name(booking)
         context["length"] = booking.end - booking.start
+        context["overridden"] = [name.replace("_", " ") for name in booking.overridden]
         context["left"] = booking.end - timezone.now()
         return context
 
@@ -127,17 +128,9 @@ class BookingUpdateView(BookingFormMixin, UpdateView):
     def get_object(self, queryset=None):
         booking = super().get_object(queryset)
         if not access.can_change(self.request.user, booking):
-            raise PermissionDenied(refusal_to_change(booking))
+            raise PermissionDenied(access.refusal_to_change(booking))
         self.extra_context = {"short_name": short_name(booking)}
         return booking
-
-
-def refusal_to_change(booking) -> str:
-    if booking.is_cancelled:
-        return "This booking was cancelled and cannot be changed any more."
-    if booking.has_started:
-        return "This booking has begun: from then on only the facility's staff change or cancel it."
-    return "Only the booking's owner, its operator and the facility's staff change or cancel it."
 
 
 class BookingCancelView(FormView):
@@ -152,7 +145,7 @@ class BookingCancelView(FormView):
         if booking is None:
             raise Http404("There is no such booking.")
         if not access.can_cancel(self.request.user, booking):
-            raise PermissionDenied(refusal_to_change(booking))
+            raise PermissionDenied(access.refusal_to_change(booking))
         return booking
 
     @cached_property

@@ -213,6 +213,7 @@ def book(
         operator=operator,
         lab=lab,
         application=facility.applications[lab] if lab else None,
+        now=min(start, timezone.now()),  # What is past now was booked before it began.
     )
 
 

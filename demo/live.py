@@ -150,6 +150,7 @@ def _booking(microscope: Microscope, actor: User) -> Booking:
         owner=previous.owner if previous and previous.owner.is_active else actor,
         lab=previous.lab if previous else None,
         title="Data collection",
+        now=min(start, now),
     )
 
 

@@ -7,6 +7,7 @@ from rest_framework.decorators import api_view, authentication_classes, permissi
 
 urlpatterns = [
     path("", include("microscopes.api.urls")),
+    path("", include("bookings.api.urls")),
     path("", include("sessions_app.api.urls")),
     path("", include("preprocessing.api.urls")),
 ]

@@ -98,6 +98,19 @@ class MicroscopeAdmin(CarefulDeletionAdmin, ChangedFieldsAdmin):
         ("Look", {"fields": ["picture", ("colour", "position")]}),
         ("Optics", {"fields": [("voltage_kv", "cs_mm")]}),
         ("Data", {"fields": ["data_server", "retention_days"]}),
+        (
+            "Booking rules",
+            {
+                "fields": [
+                    ("min_length_minutes", "max_length_hours"),
+                    "max_days_ahead",
+                    ("change_notice_hours", "cancel_notice_hours"),
+                    ("max_pending", "group"),
+                ],
+                "description": "For bookings by users; downtime, maintenance, slots and special time are free of "
+                "them. Staff may override them one booking at a time, and that is recorded.",
+            },
+        ),
     ]
 
     @admin.display(description="colour", ordering="colour")

@@ -105,6 +105,53 @@ class Microscope(models.Model):
         help_text="Days that images are kept after the last file. Empty: the facility's default.",
     )
     position = models.PositiveSmallIntegerField(default=0, help_text="Order on the dashboard.")
+    group = models.CharField(
+        max_length=40,
+        blank=True,
+        help_text="Microscopes of one group share the limit of bookings to come. For instance Krios.",
+    )
+    min_length_minutes = models.PositiveIntegerField(
+        "shortest booking (minutes)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(525_600)],
+        help_text="Empty: no limit.",
+    )
+    max_length_hours = models.PositiveIntegerField(
+        "longest booking (hours)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(8760)],
+        help_text="Empty: no limit.",
+    )
+    max_days_ahead = models.PositiveIntegerField(
+        "how far ahead (days)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(3650)],
+        help_text="A booking may start on this many days after today at most. Empty: no limit.",
+    )
+    change_notice_hours = models.PositiveIntegerField(
+        "latest change (hours before)",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(8760)],
+        help_text="So many hours before its start a booking's time can still be changed. Empty: until it starts.",
+    )
+    cancel_notice_hours = models.PositiveIntegerField(
+        "latest cancellation (hours before)",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(8760)],
+        help_text="So many hours before its start a booking can still be cancelled. Empty: until it starts.",
+    )
+    max_pending = models.PositiveIntegerField(
+        "bookings to come per person",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="How many one person may have, on this microscope or all of its group. Empty: no limit.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = MicroscopeQuerySet.as_manager()
@@ -131,6 +178,17 @@ class Microscope(models.Model):
 
     def __str__(self):
         return self.name
+
+    def clean(self):
+        self.group = self.group.strip()
+        if (
+            self.min_length_minutes is not None
+            and self.max_length_hours is not None
+            and self.min_length_minutes > self.max_length_hours * 60
+        ):
+            raise ValidationError(
+                {"min_length_minutes": "The shortest booking cannot be longer than the longest."}
+            )
 
     @property
     def picture_version(self) -> str:

@@ -45,6 +45,12 @@ def refused(function, *args, **fields) -> dict:
     )
 
 
+@pytest.fixture(autouse=True)
+def _the_day_before(monkeypatch):
+    """All bookings here are for tomorrow, whenever the tests run."""
+    monkeypatch.setattr(timezone, "now", lambda: NINE - ONE_DAY)
+
+
 @pytest.fixture
 def lab():
     return LabFactory()

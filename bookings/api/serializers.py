@@ -1,0 +1,165 @@
+"""One serializer per direction: what a booking tells, what makes or changes one, what cancels one.
+
+People are named by their usernames, microscopes and applications by their codes, labs by their names: what is read
+can be written back.
+"""
+
+from django.db.models import Q
+from rest_framework import serializers
+
+from bookings.access import Booked
+from bookings.models import Application, Booking
+from bookings.rules import OVERRIDABLE, people_to_operate, people_to_own
+from microscopes.models import Microscope
+from people.access import is_staff
+from people.api.serializers import StrictMixin, StrictModelSerializer
+from people.models import Lab, User
+
+DETAILS = (
+    "id",
+    "kind",
+    "description",
+    "owner",
+    "operator",
+    "creator",
+    "lab",
+    "application",
+    "collaborators",
+    "overridden",
+    "cancelled_at",
+    "cancel_reason",
+)
+
+
+def _username(**options):
+    return serializers.SlugRelatedField(slug_field="username", **options)
+
+
+class BookingReadSerializer(serializers.ModelSerializer):
+    """Others' bookings have microscope, start and end; their title is "Booked" and everything else null."""
+
+    microscope = serializers.SlugRelatedField(slug_field="code", read_only=True, help_text="Its code.")
+    owner = _username(read_only=True, help_text="Username.")
+    operator = _username(read_only=True, help_text="Username; null: the owner.")
+    creator = _username(read_only=True, help_text="Username.")
+    lab = serializers.SlugRelatedField(slug_field="name", read_only=True, help_text="Its name.")
+    application = serializers.SlugRelatedField(slug_field="code", read_only=True, help_text="Its code.")
+    collaborators = _username(many=True, read_only=True, help_text="Usernames.")
+    overridden = serializers.ListField(
+        child=serializers.CharField(),
+        read_only=True,
+        help_text="Names of the rules that staff set aside for it.",
+    )
+
+    class Meta:
+        model = Booking
+        fields = ("id", "microscope", "kind", "title", "description", "start", "end", *DETAILS[3:])
+        read_only_fields = fields
+
+    def to_representation(self, booking):
+        if isinstance(booking, Booked):
+            times = {
+                name: self.fields[name].to_representation(getattr(booking, name)) for name in ("start", "end")
+            }
+            masked = dict.fromkeys(self.Meta.fields)
+            return masked | times | {"microscope": booking.microscope.code, "title": "Booked"}
+        return super().to_representation(booking)
+
+
+class OverrideField(serializers.MultipleChoiceField):
+    def __init__(self, **options):
+        text = "For staff: names of the rules to set aside, knowingly. It is recorded."
+        super().__init__(choices=sorted(OVERRIDABLE), required=False, help_text=text, **options)
+
+
+class BookingWriteSerializer(StrictModelSerializer):
+    """Shape alone; whether it is possible is the rules' to say. A field left out is left as it was."""
+
+    microscope = serializers.SlugRelatedField(
+        slug_field="code", queryset=Microscope.objects.all(), help_text="Its code."
+    )
+    owner = _username(
+        queryset=User.objects.none(), required=False, help_text="Username; left out: you yourself."
+    )
+    operator = _username(
+        queryset=User.objects.none(), required=False, allow_null=True, help_text="Username; null: the owner."
+    )
+    lab = serializers.SlugRelatedField(
+        slug_field="name", queryset=Lab.objects.none(), required=False, allow_null=True, help_text="Its name."
+    )
+    application = serializers.SlugRelatedField(
+        slug_field="code",
+        queryset=Application.objects.none(),
+        required=False,
+        allow_null=True,
+        help_text="Its code.",
+    )
+    collaborators = _username(
+        many=True, queryset=User.objects.none(), required=False, help_text="Usernames; replaces the list."
+    )
+    override = OverrideField()
+
+    class Meta:
+        model = Booking
+        fields = (
+            "microscope",
+            "kind",
+            "title",
+            "description",
+            "start",
+            "end",
+            "owner",
+            "operator",
+            "lab",
+            "application",
+            "collaborators",
+            "override",
+        )
+
+    def get_fields(self):
+        fields = super().get_fields()
+        request = self.context.get("request")
+        if request is None or not request.user.is_authenticated or request.user.is_service:
+            return fields
+        actor, booking = request.user, self.instance
+        shared = booking.collaborators.values("pk") if booking is not None else []
+        fields["owner"].queryset = _people(people_to_own(actor), booking and booking.owner_id)
+        fields["operator"].queryset = _people(people_to_operate(actor), booking and booking.operator_id)
+        fields["collaborators"].child_relation.queryset = User.objects.filter(
+            Q(pk__in=people_to_own(actor).order_by().values("pk")) | Q(pk__in=shared)
+        )
+        fields["lab"].queryset = Lab.objects.visible_to(actor) | Lab.objects.filter(
+            pk=booking.lab_id if booking is not None else None
+        )
+        fields["application"].queryset = Application.objects.visible_to(actor) | Application.objects.filter(
+            pk=booking.application_id if booking is not None else None
+        )
+        return fields
+
+    def validate_override(self, names):
+        if names and not is_staff(self.context["request"].user):
+            raise serializers.ValidationError("Only the facility's staff set rules aside.")
+        return sorted(names)
+
+
+def _people(people, pk):
+    """Them, and who is named on the booking already, whoever named them."""
+    return User.objects.filter(Q(pk__in=people.order_by().values("pk")) | Q(pk=pk))
+
+
+class BookingCancelSerializer(StrictMixin, serializers.Serializer):
+    """Why, and for a booking with sessions whether they may stay without it."""
+
+    reason = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=300,
+        default="",
+        help_text="Needed on cancelling for another; the owner reads it.",
+    )
+    keep_sessions = serializers.BooleanField(
+        required=False, default=False, help_text="Cancel although images were taken; they stay."
+    )
+    override = OverrideField()
+
+    validate_override = BookingWriteSerializer.validate_override
