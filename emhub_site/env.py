@@ -11,6 +11,7 @@ import re
 import secrets
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -102,6 +103,20 @@ def words(name: str, default: list[str] | None = None) -> list[str]:
     """A comma-separated list without empty parts."""
     value = text(name)
     return [word.strip() for word in value.split(",") if word.strip()] if value else list(default or [])
+
+
+def site_url(name: str, *, hosts: list[str], scheme: str, port: int | None) -> str:
+    """The site's own address without a slash at its end; raises ImproperlyConfigured for anything but http(s)."""
+    value = text(name)
+    if not value:
+        host = next((host for host in hosts if not host.startswith((".", "*"))), "localhost")
+        return f"{scheme}://{host}" + (f":{port}" if port else "")
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ImproperlyConfigured(
+            f"{name}={value!r} is no site's address. Write one such as https://emhub.example.org."
+        )
+    return value.rstrip("/")
 
 
 def folder(name: str, default: Path) -> Path:

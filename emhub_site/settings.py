@@ -201,6 +201,15 @@ else:
     EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 EMAIL_TIMEOUT = env.integer("EMAIL_TIMEOUT", 10, minimum=1)
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("DEFAULT_FROM_EMAIL", "EMhub <emhub@localhost>")
+# Where mails say that the site is found. Without it, the first of ALLOWED_HOSTS that is a name.
+SITE_URL = env.site_url(
+    "SITE_URL",
+    hosts=ALLOWED_HOSTS,
+    scheme="https" if HTTPS else "http",
+    port=env.integer("PORT", 8000, minimum=1, maximum=65535) if EMBEDDED else None,
+)
+# Whether the server sends a mail as soon as it is written; otherwise `manage.py send_mail_queue` sends all of them.
+SEND_MAIL_AT_ONCE = env.boolean("SEND_MAIL_AT_ONCE", True)
 
 # -- REST --------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -22,7 +22,7 @@ from people.changes import (
     ServiceErrorsAdmin,
 )
 from people.confirmation import ask, is_confirmed
-from people.models import AuditEntry, Lab, Membership, User
+from people.models import AuditEntry, Lab, Membership, OutgoingMail, User
 
 NAMED_IN_CONFIRMATION = 50
 POWERS = {"is_superuser", "groups", "user_permissions"}
@@ -275,8 +275,39 @@ class LabAdmin(NeverDeleted, ChangedFieldsAdmin):
         return lab.member_count
 
 
+class ReadOnly(admin.ModelAdmin):
+    """Put before ModelAdmin: nobody adds, changes or deletes here."""
+
+    def has_add_permission(self, request):
+        return False
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+    def has_delete_permission(self, request, obj=None):
+        return False
+
+
+@admin.register(OutgoingMail)
+class OutgoingMailAdmin(ReadOnly):
+    """Whether a mail left, and why not. What it said is not shown: an invitation's link opens an account."""
+
+    list_display = ["created_at", "subject", "address", "sent_at", "attempts", "error"]
+    list_display_links = ["created_at", "subject"]
+    list_filter = [("sent_at", admin.EmptyFieldListFilter)]
+    search_fields = ["address", "subject"]
+    search_help_text = "Address or subject"
+    fields = ["created_at", "recipient", "address", "subject", "sent_at", "due_at", "attempts", "error"]
+
+    def has_view_permission(self, request, obj=None):
+        return access.can_manage_people(request.user)
+
+    def has_module_permission(self, request):
+        return access.can_manage_people(request.user)
+
+
 @admin.register(AuditEntry)
-class AuditEntryAdmin(admin.ModelAdmin):
+class AuditEntryAdmin(ReadOnly):
     """Read only for all: what was written down stays as it was."""
 
     list_display = ["at", "actor_name", "action", "target_name", "target_type"]
@@ -294,12 +325,3 @@ class AuditEntryAdmin(admin.ModelAdmin):
             for key, value in entry.details.items()
         )
         return format_html_join("", "<div><strong>{}</strong>: {}</div>", rows) or "–"
-
-    def has_add_permission(self, request):
-        return False
-
-    def has_change_permission(self, request, obj=None):
-        return False
-
-    def has_delete_permission(self, request, obj=None):
-        return False

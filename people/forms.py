@@ -3,13 +3,13 @@
 import threading
 
 from crispy_forms.helper import FormHelper
-from crispy_forms.layout import Column, Layout, Row
+from crispy_forms.layout import HTML, Column, Layout, Row
 from django import forms
 from django.contrib.auth import forms as auth_forms
 from django.contrib.auth import password_validation
 from django.core.cache import cache
 
-from people.models import Lab, User
+from people.models import Lab, Preferences, User
 
 RESET_PAUSE_SECONDS = 60
 
@@ -127,3 +127,32 @@ class InviteForm(forms.Form):
             "labs",
             "role",
         )
+
+
+class ProfileForm(forms.Form):
+    """One's own name and choices of mails. Only what was changed on the page is written."""
+
+    first_name = forms.CharField(max_length=150, required=False)
+    last_name = forms.CharField(max_length=150, required=False)
+
+    def __init__(self, *args, user: User, preferences: Preferences, **kwargs):
+        names = {name: getattr(user, name) for name in ("first_name", "last_name")}
+        mails = {name: getattr(preferences, name) for name in Preferences.MAILS}
+        kwargs["initial"] = (kwargs.get("initial") or {}) | names | mails
+        super().__init__(*args, **kwargs)
+        for name in Preferences.MAILS:
+            field = Preferences._meta.get_field(name)
+            self.fields[name] = forms.BooleanField(
+                label=field.verbose_name, help_text=field.help_text, required=False
+            )
+        self.fields["first_name"].widget.attrs["autocomplete"] = "given-name"
+        self.fields["last_name"].widget.attrs["autocomplete"] = "family-name"
+        self.helper = helper(
+            Row(Column("first_name", css_class="col-sm-6"), Column("last_name", css_class="col-sm-6")),
+            HTML('<h2 class="h5 mt-2">E-mails</h2>'),
+            *Preferences.MAILS,
+        )
+
+    @property
+    def changes(self) -> dict:
+        return {name: self.cleaned_data[name] for name in self.changed_data}

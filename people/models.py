@@ -119,6 +119,72 @@ class Membership(models.Model):
         return f"{self.user} in {self.lab}"
 
 
+class Preferences(models.Model):
+    """What a person has chosen. Without a row everything is as its default says: see `of`."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="preferences")
+    mail_created = models.BooleanField(
+        "A booking was made for me", default=True, help_text="Somebody else booked a microscope in my name."
+    )
+    mail_changed = models.BooleanField(
+        "A booking of mine was changed",
+        default=True,
+        help_text="By somebody else: another time, another microscope, handed to me or away from me.",
+    )
+    mail_cancelled = models.BooleanField(
+        "A booking of mine was cancelled", default=True, help_text="By somebody else, with the reason."
+    )
+    mail_day_before = models.BooleanField(
+        "My booking begins within a day", default=True, help_text="A reminder of what I own or operate."
+    )
+
+    MAILS = ("mail_created", "mail_changed", "mail_cancelled", "mail_day_before")
+
+    class Meta:
+        verbose_name_plural = "preferences"
+
+    def __str__(self):
+        return f"Preferences of {self.user}"
+
+    @classmethod
+    def of(cls, user: User) -> "Preferences":
+        """The person's choices, or the defaults, not saved, where none were made yet."""
+        return cls.objects.filter(user=user).first() or cls(user=user)
+
+
+class OutgoingMail(models.Model):
+    """A mail that is to leave, or has left. It is written in the transaction of what it tells of (people/outbox.py).
+
+    Text and attachment are emptied once it is sent: what it said is nobody's business any more, and an invitation's
+    link stands in no backup.
+    """
+
+    recipient = models.ForeignKey(User, on_delete=models.CASCADE, related_name="outgoing_mails")
+    address = models.EmailField()
+    subject = models.CharField(max_length=250)
+    body = models.TextField(blank=True)
+    calendar = models.TextField(blank=True, help_text="An attached iCalendar file, with its METHOD.")
+    created_at = models.DateTimeField(default=timezone.now)
+    due_at = models.DateTimeField(
+        null=True, default=timezone.now, help_text="When it is tried (again); empty: never any more."
+    )
+    attempts = models.PositiveIntegerField(default=0)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=300, blank=True, help_text="Why the last attempt failed.")
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [
+            models.Index(
+                fields=["due_at"], name="outgoing_mail_due", condition=models.Q(due_at__isnull=False)
+            ),
+            models.Index(fields=["created_at"], name="outgoing_mail_created"),
+        ]
+
+    def __str__(self):
+        return f"{self.subject} (to {self.address})"
+
+
 class AuditEntry(models.Model):
     """Who did what to which record, and when. Outlives both the record and the person."""
 

@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError, transaction
 
 from people import access
-from people.models import STAFF_GROUP, AuditEntry, Lab, Membership, User
+from people.models import STAFF_GROUP, AuditEntry, Lab, Membership, Preferences, User
 
 USERNAME_LENGTH = 40
 USERNAME_TRIES = 20
@@ -130,3 +130,35 @@ def user_set_active(*, actor: User, user: User, is_active: bool) -> bool:
         actor=actor, action="user reactivated" if is_active else "user deactivated", target=user
     )
     return True
+
+
+@transaction.atomic
+def profile_update(*, user: User, **changes) -> list[str]:
+    """Change one's own name (first_name, last_name) and preferences (fields of Preferences); answers what changed.
+
+    Raises ValidationError by field, and TypeError for anything else about an account: that is the staff's.
+    """
+    names = {"first_name", "last_name"} & changes.keys()
+    choices = set(Preferences.MAILS) & changes.keys()
+    if unknown := changes.keys() - names - choices:
+        raise TypeError(f"People do not change this of themselves: {', '.join(sorted(unknown))}")
+    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    before = str(user)
+    changed = [name for name in sorted(names) if getattr(user, name) != changes[name].strip()]
+    for name in changed:
+        setattr(user, name, changes[name].strip())
+    if changed:
+        if not user.first_name and not user.last_name:
+            raise ValidationError({"last_name": "Write the name by which others know you."})
+        user.full_clean(exclude={field.name for field in User._meta.fields} - names)
+        user.save(update_fields=changed)
+        AuditEntry.record(actor=user, action="own name changed", target=user, details={"before": before})
+    if choices:
+        preferences, _ = Preferences.objects.get_or_create(user=user)
+        chosen = [name for name in sorted(choices) if getattr(preferences, name) != changes[name]]
+        for name in chosen:
+            setattr(preferences, name, changes[name])
+        if chosen:
+            preferences.save(update_fields=chosen)
+        changed += chosen
+    return changed

@@ -9,6 +9,7 @@ app_name = "people"
 urlpatterns = [
     path("login/", views.LoginView.as_view(), name="login"),
     path("logout/", views.LogoutView.as_view(), name="logout"),
+    path("me/", views.ProfileView.as_view(), name="profile"),
     path("password/", views.PasswordChangeView.as_view(), name="password_change"),
     path("password/forgotten/", views.PasswordResetView.as_view(), name="password_reset"),
     path("password/forgotten/sent/", views.PasswordResetDoneView.as_view(), name="password_reset_done"),

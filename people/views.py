@@ -14,7 +14,8 @@ from django.views.generic import DetailView, FormView
 
 from people import access, forms, invitations, services
 from people.changes import add_errors
-from people.models import User
+from people.models import Lab, Preferences, User
+from people.sections import sections
 
 INVITED_SHOWN = 50
 
@@ -72,6 +73,35 @@ class PasswordResetConfirmView(auth_views.PasswordResetConfirmView):
 
     def get_context_data(self, **kwargs):
         return super().get_context_data(**kwargs) | {"days": invitations.days_valid()}
+
+
+class ProfileView(FormView):
+    """Everyone's page about themselves; other apps add their sections (people/sections.py)."""
+
+    template_name = "people/profile.html"
+    form_class = forms.ProfileForm
+
+    def get_form_kwargs(self):
+        user = self.request.user
+        return super().get_form_kwargs() | {"user": user, "preferences": Preferences.of(user)}
+
+    def form_valid(self, form):
+        try:
+            changed = services.profile_update(user=self.request.user, **form.changes)
+        except ValidationError as error:
+            add_errors(form, error)
+            return self.form_invalid(form)
+        messages.success(self.request, "Saved." if changed else "Nothing was changed.")
+        return redirect("people:profile")
+
+    def get_context_data(self, **kwargs):
+        user = self.request.user
+        labs = list(Lab.objects.of(user).select_related("pi"))
+        return super().get_context_data(**kwargs) | {
+            "labs": labs,
+            "sends_mail": invitations.sends_mail(),
+            "sections": sections(self.request),
+        }
 
 
 class InvitersOnly(UserPassesTestMixin):

@@ -38,6 +38,8 @@ def pytest_configure():
     """
     for name in ("SECURE_SSL_REDIRECT", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE"):
         setattr(django_settings, name, False)
+    # No thread of its own sends mails beside a test's transaction; tests of mails call for it.
+    django_settings.SEND_MAIL_AT_ONCE = False
 
 
 def pytest_collection_modifyitems(items):
