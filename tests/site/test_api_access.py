@@ -66,6 +66,21 @@ TABLE = {
     ("delete", f"{V1}/bookings/{{id}}/"): Row(
         (403, 403, 404, 403, 204, 401), {"reason": "The gun is off.", "keep_sessions": True}
     ),
+    ("get", f"{V1}/bookings/"): Row((403, 403, 200, 200, 200, 401)),
+    ("post", f"{V1}/bookings/"): Row(
+        (403, 403, 201, 201, 201, 401),
+        {
+            "microscope": "other-krios",
+            "title": "A day",
+            "start": "2126-11-23T09:00:00Z",
+            "end": "2126-11-23T17:00:00Z",
+        },
+    ),
+    ("get", f"{V1}/bookings/{{id}}/"): Row((403, 403, 404, 200, 200, 401)),
+    ("patch", f"{V1}/bookings/{{id}}/"): Row((403, 403, 404, 403, 200, 401), {"title": "Changed"}),
+    ("delete", f"{V1}/bookings/{{id}}/"): Row(
+        (403, 403, 404, 403, 204, 401), {"reason": "The gun is off.", "keep_sessions": True}
+    ),
     ("get", f"{V1}/sessions/"): LIST,
     ("post", f"{V1}/sessions/"): Row(
         (403, 403, 400, 201, 201, 401), lambda known: {"booking": known["booking"]}
@@ -105,6 +120,13 @@ def picture():
 def described() -> set[tuple[str, str]]:
     paths = SchemaGenerator().get_schema(public=True)["paths"]
     return {(method, path) for path, methods in paths.items() for method in methods if method in METHODS}
+
+
+@pytest.fixture
+def calls():
+    """The rows of the table for calls that there are."""
+    there = described()
+    return {call: row for call, row in TABLE.items() if call in there}
 
 
 @pytest.fixture
