@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
@@ -57,6 +57,30 @@ class Application(models.Model):
         return f"{self.code} {self.title}"
 
 
+class ApplicationQuota(models.Model):
+    """How many days an application may use a microscope; without one there is no limit there (see quotas.py)."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="quotas")
+    microscope = models.ForeignKey(Microscope, on_delete=models.PROTECT, related_name="quotas")
+    days = models.PositiveIntegerField(
+        validators=[MaxValueValidator(36_500)],
+        help_text="In days of 24 hours, each counted when it begins. 0: none on this microscope.",
+    )
+
+    class Meta:
+        ordering = ["application", "microscope"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["application", "microscope"],
+                name="quota_once_per_microscope",
+                violation_error_message="The application has a quota for this microscope.",
+            )
+        ]
+
+    def __str__(self):
+        return f"{self.application.code}: {self.days} days on {self.microscope}"
+
+
 class Booking(models.Model):
     """Half-open [start, end). On one microscope no two overlap, slots and cancelled ones apart (overlap.py)."""
 
@@ -100,6 +124,20 @@ class Booking(models.Model):
     )
     collaborators = models.ManyToManyField(
         settings.AUTH_USER_MODEL, blank=True, related_name="bookings_shared"
+    )
+    slot_labs = models.ManyToManyField(
+        Lab,
+        blank=True,
+        related_name="slots",
+        verbose_name="open for labs",
+        help_text="For a slot: whose members may book inside it. No lab and no application: anyone.",
+    )
+    slot_applications = models.ManyToManyField(
+        Application,
+        blank=True,
+        related_name="slots",
+        verbose_name="open for applications",
+        help_text="For a slot: bookings charged to these may lie inside it.",
     )
     cancelled_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancelled_by = models.ForeignKey(
@@ -167,3 +205,73 @@ class Booking(models.Model):
     def takes_sessions(self) -> bool:
         """Images are taken during bookings and special time, not during slots or downtime."""
         return self.kind in (self.Kind.BOOKING, self.Kind.SPECIAL) and not self.is_cancelled
+
+
+# -- What people are told of bookings --------------------------------------------------------------------------
+class BookingReminder(models.Model):
+    """That the people of a booking were told that it begins within a day: once for each start it has had."""
+
+    booking = models.ForeignKey(Booking, on_delete=models.CASCADE, related_name="reminders")
+    start = models.DateTimeField()
+    sent_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["booking", "start"], name="reminder_once_per_start")]
+
+    def __str__(self):
+        return f"Reminder of {self.booking}"
+
+
+class CalendarFeed(models.Model):
+    """A person's secret address at which calendar programs read bookings (bookings/feeds.py).
+
+    Only what the secret is made from is stored, so that no copy of the database gives an address away.
+    """
+
+    class Scope(models.TextChoices):
+        MINE = "mine", "my bookings"
+        LAB = "lab", "a lab's bookings"
+        MICROSCOPE = "microscope", "a microscope's bookings"
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="calendar_feeds"
+    )
+    scope = models.CharField(max_length=12, choices=Scope)
+    lab = models.ForeignKey(Lab, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    microscope = models.ForeignKey(
+        Microscope, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+    )
+    nonce = models.CharField(max_length=43, help_text="Random; a new one makes the old address useless.")
+    created_at = models.DateTimeField(default=timezone.now)
+    read_at = models.DateTimeField(null=True, blank=True, help_text="When it was last read, to the hour.")
+
+    class Meta:
+        ordering = ["scope", "pk"]
+        constraints = [
+            models.CheckConstraint(
+                name="feed_names_what_it_is_of",
+                condition=Q(scope="mine", lab=None, microscope=None)
+                | Q(scope="lab", lab__isnull=False, microscope=None)
+                | Q(scope="microscope", lab=None, microscope__isnull=False),
+            ),
+            models.UniqueConstraint(fields=["user"], condition=Q(scope="mine"), name="feed_of_mine_once"),
+            models.UniqueConstraint(fields=["user", "lab"], name="feed_of_lab_once"),
+            models.UniqueConstraint(fields=["user", "microscope"], name="feed_of_microscope_once"),
+        ]
+
+    def __str__(self):
+        return str(self.lab or self.microscope or "My bookings")
+
+
+class Follow(models.Model):
+    """A person who wants to be told when time on the microscope becomes free."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="follows")
+    microscope = models.ForeignKey(Microscope, on_delete=models.CASCADE, related_name="followers")
+    since = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "microscope"], name="follow_once")]
+
+    def __str__(self):
+        return f"{self.user} follows {self.microscope}"
