@@ -4,7 +4,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run serve setup setup-dev migrate test lint format clean
+.PHONY: help run serve setup setup-dev migrate test lint format screenshots clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -22,6 +22,7 @@ help:
 	@echo "make serve    the site without the demo, as a facility runs it"
 	@echo "make migrate  bring the database that DATABASE_URL names up to date"
 	@echo "make lint     what ruff and djlint find; make format puts right what they can"
+	@echo "make screenshots  take the pictures of docs/pictures anew, from the demo"
 	@echo "make clean    remove what the set-up made; the data folder stays"
 
 run: setup
@@ -50,6 +51,9 @@ lint: setup-dev
 format: setup-dev
 	$(PY) -m ruff check --fix $(CODE)
 	$(PY) -m ruff format $(CODE)
+
+screenshots: setup-dev
+	@exec $(PY) tools/screenshots.py
 
 clean:
 	rm -rf $(VENV) .node node_modules static_vendor static_vendor.new .pytest_cache .ruff_cache
