@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from preprocessing.api import payloads
 
@@ -22,6 +22,7 @@ class Counts(Struct, forbid_unknown_fields=True):
     updated: int
     unchanged: int
     revision: int
+    dry_run: Literal[True] | UnsetType = UNSET
 
 
 class RunRow(Struct, forbid_unknown_fields=True):
@@ -395,6 +396,12 @@ AFTER = OpenApiParameter(
     {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
     description="The revision of the answer before; 0 for everything.",
 )
+DRY_RUN = OpenApiParameter(
+    "dry_run",
+    {"type": "string", "enum": ["true", "false"], "default": "false"},
+    description="true: everything is checked as if in earnest (fields, names that collide, the session's state), the "
+    "answer says what it would come to, and nothing is stored. The revision stays as it is.",
+)
 LIMIT = OpenApiParameter(
     "limit",
     {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000},
@@ -465,6 +472,7 @@ get_exposures = extend_schema(
 post_exposures = extend_schema(
     summary="Make or correct 1 to 1,000 exposures, by name",
     description="A field left out stays as it is; null clears it. All or nothing, and safe to send again.",
+    parameters=[DRY_RUN],
     request={"application/json": _ref(payloads.ExposureBatch)},
     responses={200: _answer(Counts, "What it came to.")} | _BATCH,
     examples=[_example(EXPOSURES_EXAMPLE)],
@@ -515,6 +523,7 @@ post_micrographs = extend_schema(
     "the exposure is made where it is unknown. All or nothing, and safe to send again. A name twice in a batch is as "
     "if sent one after the other. For one field of one micrograph the last commit wins: keep one request in flight "
     "per run. Where `particles` is not given it is the number of `coordinates`, whichever comes first.",
+    parameters=[DRY_RUN],
     request={"application/json": _ref(payloads.MicrographBatch)},
     responses={200: _answer(Counts, "What it came to.")} | _BATCH,
     examples=[_example(MICROGRAPHS_EXAMPLE)],
@@ -546,6 +555,7 @@ get_classes = extend_schema(
 post_classes = extend_schema(
     summary="Make or update 2D classes of one iteration",
     description="By job, iteration and number. All or nothing, and safe to send again.",
+    parameters=[DRY_RUN],
     request={"application/json": _ref(payloads.ClassBatch)},
     responses={200: _answer(Counts, "What it came to.")} | _BATCH,
     examples=[_example(CLASSES_EXAMPLE)],

@@ -4,13 +4,17 @@ A view says who may (`visible_to` answers 404, `access.can_report` 403), which r
 what was sent, `ingest` writes it, `reading` and `statistics` tell it.
 """
 
+from collections.abc import Callable
+
 from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
 from django.db.models import F, Sum, Window
 from django.http import FileResponse
 from django.shortcuts import get_object_or_404
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from rest_framework import exceptions, status
 from rest_framework.parsers import MultiPartParser
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
@@ -38,6 +42,41 @@ class ReportView(APIView):
     """Common to all that pipelines call: finding the session or run, and errors in the contract's words."""
 
     parser_classes = [JSONBytesParser]
+    can_be_tried = False  # Whether ?dry_run=true is understood.
+
+    def initial(self, request, *args, **kwargs):
+        super().initial(request, *args, **kwargs)
+        if request.method not in SAFE_METHODS:
+            self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        """A misspelt ?dry_run would store what was only meant to be tried."""
+        known = {"dry_run"} if self.can_be_tried else set()
+        if unknown := sorted(set(self.request.query_params) - known):
+            only = "Only exposures, micrographs and classes can be tried." if "dry_run" in unknown else ""
+            raise exceptions.ValidationError(
+                {name: [f"There is no such parameter here. {only}".strip()] for name in unknown}
+            )
+
+    @property
+    def is_trial(self) -> bool:
+        text = self.request.query_params.get("dry_run", "false")
+        if text not in ("true", "false"):
+            raise exceptions.ValidationError({"dry_run": ["Write true or false."]})
+        return text == "true"
+
+    def recorded(self, record: Callable[[], ingest.Outcome], revision: int) -> Response:
+        """The answer of `record()`; of a trial, what it would come to, with the revision as it stays.
+
+        A trial is done in full and undone: it finds whatever the real thing would find.
+        """
+        if not self.is_trial:
+            return Response(_counts(record()))
+        with transaction.atomic():
+            outcome = record()
+            transaction.set_rollback(True)
+        outcome.revision = revision
+        return Response(_counts(outcome) | {"dry_run": True})
 
     def session(self, name: str) -> Session:
         sessions = Session.objects.visible_to(self.request.user).named(name)
@@ -171,6 +210,8 @@ def run_row(run: ProcessingRun, session_name: str) -> dict:
 
 
 class ExposureView(ReportView):
+    can_be_tried = True
+
     @schema.get_exposures
     def get(self, request, name):
         session = self.session(name)
@@ -185,7 +226,10 @@ class ExposureView(ReportView):
     @schema.post_exposures
     def post(self, request, name):
         session = self.writable_session(name)
-        return Response(_counts(ingest.record_exposures(session.pk, payloads.exposures(self.body()))))
+        reports = payloads.exposures(self.body())
+        return self.recorded(
+            lambda: ingest.record_exposures(session.pk, reports), session.summary.exposure_revision
+        )
 
 
 class RunListView(ReportView):
@@ -217,6 +261,8 @@ class RunView(ReportView):
 
 
 class MicrographView(ReportView):
+    can_be_tried = True
+
     @schema.get_micrographs
     def get(self, request, pk):
         run = self.run(pk)
@@ -231,7 +277,7 @@ class MicrographView(ReportView):
     def post(self, request, pk):
         run = self.writable_run(pk)
         reports = payloads.micrographs(self.body())
-        return Response(_counts(ingest.record_micrographs(run.session_id, run.pk, reports)))
+        return self.recorded(lambda: ingest.record_micrographs(run.session_id, run.pk, reports), run.revision)
 
 
 class CoordinateView(ReportView):
@@ -252,6 +298,8 @@ class CoordinateView(ReportView):
 
 
 class ClassView(ReportView):
+    can_be_tried = True
+
     @schema.get_classes
     def get(self, request, pk):
         run = self.run(pk)
@@ -276,14 +324,16 @@ class ClassView(ReportView):
     def post(self, request, pk):
         run = self.writable_run(pk)
         batch = payloads.classes(self.body())
-        outcome = ingest.record_classes(
-            run.session_id,
-            run.pk,
-            job=batch.job,
-            iteration=batch.iteration,
-            classes=[payloads.given(item) for item in batch.classes],
+        return self.recorded(
+            lambda: ingest.record_classes(
+                run.session_id,
+                run.pk,
+                job=batch.job,
+                iteration=batch.iteration,
+                classes=[payloads.given(item) for item in batch.classes],
+            ),
+            run.revision,
         )
-        return Response(_counts(outcome))
 
 
 def _class_row(row: ClassAverage, session_name: str) -> dict:
