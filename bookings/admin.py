@@ -9,13 +9,21 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from bookings import access
-from bookings.models import Application, Booking
+from bookings.models import Application, ApplicationQuota, Booking
 from bookings.services import booking_cancel, booking_create, booking_update
-from people.changes import ChangedFieldsAdmin, ServiceErrorsAdmin
+from people.changes import ChangedFieldsAdmin, ChangedFieldsTabularInline, ServiceErrorsAdmin
 from people.confirmation import ask, is_confirmed
 from people.deletion import CarefulDeletionAdmin
 
 SESSIONS_NAMED = 50
+
+
+class QuotaInline(ChangedFieldsTabularInline):
+    model = ApplicationQuota
+    extra = 0
+    autocomplete_fields = ["microscope"]
+    verbose_name = "quota"
+    verbose_name_plural = "quotas (a microscope without one has no limit)"
 
 
 @admin.register(Application)
@@ -25,6 +33,7 @@ class ApplicationAdmin(CarefulDeletionAdmin, ChangedFieldsAdmin):
     search_fields = ["code", "title", "labs__name"]
     date_hierarchy = "starts_on"
     autocomplete_fields = ["labs"]
+    inlines = [QuotaInline]
     readonly_fields = ["created_at"]
     delete_instead = "Close it instead: it gives no more access and its bookings keep it."
     fieldsets = [
@@ -122,7 +131,16 @@ class BookingAdmin(CarefulDeletionAdmin, ServiceErrorsAdmin):
         "owner__email",
     ]
     search_help_text = "Title, microscope, lab or owner"
-    autocomplete_fields = ["microscope", "owner", "operator", "lab", "application", "collaborators"]
+    autocomplete_fields = [
+        "microscope",
+        "owner",
+        "operator",
+        "lab",
+        "application",
+        "collaborators",
+        "slot_labs",
+        "slot_applications",
+    ]
     readonly_fields = [
         "creator",
         "created_at",
@@ -142,6 +160,7 @@ class BookingAdmin(CarefulDeletionAdmin, ServiceErrorsAdmin):
         fieldsets = [
             (None, {"fields": ["microscope", "kind", ("start", "end"), "title", "description"]}),
             ("People", {"fields": ["owner", "operator", "lab", "application", "collaborators"]}),
+            ("Slot", {"fields": [("slot_labs", "slot_applications")]}),
         ]
         if obj is not None:
             record = ["sessions", "creator", "created_at", *(["overridden"] if obj.overridden else [])]

@@ -93,6 +93,16 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
         queryset=User.objects.none(), required=False, help_text="They see the booking and its sessions too."
     )
 
+    slot_labs = forms.ModelMultipleChoiceField(
+        queryset=Lab.objects.none(),
+        required=False,
+        label="Open for labs",
+        help_text="Their members may book inside the slot. No lab and no application: anyone.",
+    )
+    slot_applications = forms.ModelMultipleChoiceField(
+        queryset=Application.objects.none(), required=False, label="Open for applications"
+    )
+
     class Meta:
         model = Booking
         fields = [
@@ -107,6 +117,8 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
             "lab",
             "application",
             "collaborators",
+            "slot_labs",
+            "slot_applications",
         ]
         widgets = {
             "description": forms.Textarea(attrs={"rows": 3}),
@@ -135,10 +147,14 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
         fields["application"].queryset = active | Application.objects.filter(pk=booking.application_id)
         if staff:
             fields["owner"].help_text = "Whose booking it is."
+            fields["slot_labs"].queryset = Lab.objects.all()
+            fields["slot_applications"].queryset = Application.objects.all()
         else:
-            del fields["kind"]
-        for name in ("owner", "operator", "collaborators", "application"):
-            fields[name].widget.attrs["data-search"] = ""
+            for name in ("kind", "slot_labs", "slot_applications"):
+                del fields[name]
+        for name in ("owner", "operator", "collaborators", "application", "slot_labs", "slot_applications"):
+            if name in fields:
+                fields[name].widget.attrs["data-search"] = ""
 
     @staticmethod
     def _with(people, *pks):
@@ -151,6 +167,10 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
         self.helper = FormHelper()
         self.helper.form_tag = False
         kind = [Column("kind", css_class="col-sm-4")] if "kind" in self.fields else []
+        slot = [
+            Fieldset("Who may book inside the slot", "slot_labs", "slot_applications", css_class="for-slots")
+        ]
+        slot = slot if "slot_labs" in self.fields else []
         self.helper.layout = Layout(
             Fieldset(
                 "What and when",
@@ -160,6 +180,7 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
                 "title",
                 "description",
             ),
+            *slot,
             Fieldset(
                 "Who",
                 Row(Column("owner", css_class="col-sm-6"), Column("operator", css_class="col-sm-6")),

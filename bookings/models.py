@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
@@ -57,6 +57,30 @@ class Application(models.Model):
         return f"{self.code} {self.title}"
 
 
+class ApplicationQuota(models.Model):
+    """How many days an application may use a microscope; without one there is no limit there (see quotas.py)."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="quotas")
+    microscope = models.ForeignKey(Microscope, on_delete=models.PROTECT, related_name="quotas")
+    days = models.PositiveIntegerField(
+        validators=[MaxValueValidator(36_500)],
+        help_text="In days of 24 hours, each counted when it begins. 0: none on this microscope.",
+    )
+
+    class Meta:
+        ordering = ["application", "microscope"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["application", "microscope"],
+                name="quota_once_per_microscope",
+                violation_error_message="The application has a quota for this microscope.",
+            )
+        ]
+
+    def __str__(self):
+        return f"{self.application.code}: {self.days} days on {self.microscope}"
+
+
 class Booking(models.Model):
     """Half-open [start, end). On one microscope no two overlap, slots and cancelled ones apart (overlap.py)."""
 
@@ -100,6 +124,20 @@ class Booking(models.Model):
     )
     collaborators = models.ManyToManyField(
         settings.AUTH_USER_MODEL, blank=True, related_name="bookings_shared"
+    )
+    slot_labs = models.ManyToManyField(
+        Lab,
+        blank=True,
+        related_name="slots",
+        verbose_name="open for labs",
+        help_text="For a slot: whose members may book inside it. No lab and no application: anyone.",
+    )
+    slot_applications = models.ManyToManyField(
+        Application,
+        blank=True,
+        related_name="slots",
+        verbose_name="open for applications",
+        help_text="For a slot: bookings charged to these may lie inside it.",
     )
     cancelled_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancelled_by = models.ForeignKey(

@@ -66,6 +66,28 @@ class BookingQuerySet(models.QuerySet):
         """Slots only where the user may read them: others' slots take no time and tell nothing."""
         return self if is_staff(user) else self.filter(~Q(kind=self.model.Kind.SLOT) | involving(user))
 
+    def admitting(self, lab_ids, application_id: int | None = None):
+        """Slots that are open for one of these labs or for the application: by name, or for anyone."""
+        labs, applications = self.model.slot_labs.through, self.model.slot_applications.through
+        by_lab = labs.objects.filter(lab__in=lab_ids).values("booking_id")
+        by_application = applications.objects.filter(application=application_id).values("booking_id")
+        named = labs.objects.values("booking_id"), applications.objects.values("booking_id")
+        return self.filter(
+            Q(pk__in=by_lab) | Q(pk__in=by_application) | ~(Q(pk__in=named[0]) | Q(pk__in=named[1]))
+        )
+
+    def slots_open_to(self, user):
+        """Slots in which the user may book: for staff all, otherwise of their labs, their applications and anyone's."""
+        slots = self.standing().filter(kind=self.model.Kind.SLOT)
+        if is_staff(user):
+            return slots
+        if not user.is_authenticated or user.is_service:
+            return self.none()
+        applications = self.model.application.field.related_model.objects.visible_to(user).values("pk")
+        by_application = self.model.slot_applications.through.objects.filter(application__in=applications)
+        open_slots = slots.admitting(user_lab_ids(user)).values("pk")
+        return slots.filter(Q(pk__in=open_slots) | Q(pk__in=by_application.values("booking_id")))
+
     def standing(self):
         """Not cancelled."""
         return self.filter(cancelled_at__isnull=True)

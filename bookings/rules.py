@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils import timezone
 
+from bookings import quotas
 from bookings.models import Booking
 from people import words
 from people.access import is_staff
@@ -140,13 +141,99 @@ def lab_is_the_owners(wish: Wish) -> None:
 
 
 def application_gives_access(wish: Wish) -> None:
-    booking = wish.booking
-    application = booking.application
-    if application is None or is_staff(wish.actor) or not wish.changes("application_id"):
+    """Active, and for the booking's lab. Users are told the same of one that they may not know of."""
+    booking, application = wish.booking, wish.booking.application
+    if application is None or not wish.changes("application_id", "lab_id", "owner_id"):
         return
-    visible = type(application).objects.visible_to(wish.actor).filter(pk=application.pk)
-    if application.status != application.Status.ACTIVE or not visible.exists():
-        raise ValidationError({"application": "Choose an active application of one of your labs."})
+    if quotas.gives_access(application, booking):
+        return
+    whose = booking.lab or booking.owner
+    if is_staff(wish.actor):
+        message = (
+            f"{application.code} is not active or does not give {whose} access. Choose another application."
+        )
+    else:
+        message = "Choose an active application of one of your labs."
+    raise ValidationError({"application": message})
+
+
+def application_is_named(wish: Wish) -> None:
+    """Where the microscope asks for one, and several or none could be chosen for the person."""
+    booking = wish.booking
+    if not booking.microscope.requires_application or not wish.is_limited or booking.application_id:
+        return
+    if not wish.changes("microscope_id", "kind", "application_id"):
+        return
+    could = quotas.admitting(booking) if booking.start < booking.end else []
+    if could:
+        advice = f"Choose one of {', '.join(one.code for one in could)}."
+    else:
+        advice = (
+            f"None gives {booking.lab or booking.owner} access then with days left; ask the facility's staff."
+        )
+    raise ValidationError({"application": f"{booking.microscope} is booked with an application. {advice}"})
+
+
+def application_covers_the_time(wish: Wish) -> None:
+    booking, application = wish.booking, wish.booking.application
+    if application is None or not wish.changes("application_id", "start", "end"):
+        return
+    if booking.start < booking.end and not quotas.covers(application, booking):
+        period = [
+            f"{word} {words.day(day)}"
+            for word, day in (("from", application.starts_on), ("until", application.ends_on))
+            if day
+        ]
+        raise ValidationError(
+            {
+                "application": f"{application.code} gives access {' '.join(period)}. Choose a time inside its period."
+            }
+        )
+
+
+def application_has_days_left(wish: Wish) -> None:
+    """A booking may always become cheaper; it is no concern of those that cost nothing (slots, downtime)."""
+    booking, application, before = wish.booking, wish.booking.application, wish.before
+    if application is None or not wish.is_limited or booking.start >= booking.end:
+        return
+    costs = quotas.days_charged(booking.start, booking.end)
+    same = not wish.changes("application_id", "microscope_id", "kind")
+    if same and costs <= quotas.days_charged(before.start, before.end):
+        return
+    quota = quotas.quota(application, booking.microscope, apart_from=booking)
+    if quota.left is not None and costs > quota.left:
+        raise ValidationError(
+            {
+                "application": f"{application.code} has {max(quota.left, 0)} of {_days(quota.days)} left on "
+                f"{booking.microscope}; this booking counts as {costs}. Book less or ask the facility's staff."
+            }
+        )
+
+
+def _days(number: int) -> str:
+    return f"{number} day{'' if number == 1 else 's'}"
+
+
+def inside_a_slot(wish: Wish) -> None:
+    """Where the microscope asks for it: wholly inside one slot that admits the booking's lab or application."""
+    booking = wish.booking
+    if not booking.microscope.requires_slot or not wish.is_limited or booking.start >= booking.end:
+        return
+    if not (wish.takes_more_time or wish.changes("lab_id", "owner_id", "application_id")):
+        return
+    slots = Booking.objects.filter(microscope=booking.microscope_id, kind=Booking.Kind.SLOT).standing()
+    slots = slots.admitting(quotas.labs_of(booking), booking.application_id)
+    if slots.filter(start__lte=booking.start, end__gte=booking.end).exists():
+        return
+    coming = slots.filter(end__gt=max(booking.start, wish.now)).order_by("start")[:3]
+    times = "; ".join(span(slot.start, slot.end) for slot in coming)
+    advice = f"Open next: {times}." if times else "None is open from then on; ask the facility's staff."
+    raise ValidationError(
+        {
+            "start": f"{booking.microscope} is booked inside the slots that the staff open for "
+            f"{booking.lab or booking.owner}. {advice}"
+        }
+    )
 
 
 def sessions_keep_their_microscope(wish: Wish) -> None:
@@ -334,6 +421,10 @@ RULES: list[Rule] = [
     operator_is_known_to_actor,
     lab_is_the_owners,
     application_gives_access,
+    application_is_named,
+    application_covers_the_time,
+    application_has_days_left,
+    inside_a_slot,
     sessions_keep_their_microscope,
     not_in_the_past,
     minimum_length,
@@ -352,6 +443,11 @@ OVERLAPS = frozenset({"downtime_blocks", "nothing_overlaps"})
 OVERRIDABLE = frozenset(
     {
         "microscope_is_bookable",
+        "application_gives_access",
+        "application_is_named",
+        "application_covers_the_time",
+        "application_has_days_left",
+        "inside_a_slot",
         "minimum_length",
         "maximum_length",
         "not_too_far_ahead",

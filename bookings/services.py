@@ -1,20 +1,22 @@
 """Making, changing and cancelling bookings. Web, API and admin come here.
 
-Locks are taken in one order everywhere: microscopes by id, then the booking. `override` names the rules that staff
-set aside knowingly (True: all that can be, see rules.OVERRIDABLE); those that were broken are kept on the booking
-and as an audit entry. `now` is the moment as of which rules are asked, for records brought in from elsewhere.
+Locks are taken in one order everywhere: microscopes by id, the booking, the application.
+
+`override` names the rules that staff set aside knowingly (True: all that can be, see rules.OVERRIDABLE); those that
+were broken are kept on the booking and as an audit entry. `now` is the moment as of which rules are asked, for
+records brought in from elsewhere.
 """
 
 import datetime
 from collections.abc import Collection, Iterable
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from bookings import notices, rules
+from bookings import notices, quotas, rules
 from bookings.models import Application, Booking
 from bookings.overlap import is_overlap
 from microscopes.models import Microscope
@@ -36,6 +38,12 @@ class BookingChanges(TypedDict, total=False):
     lab: Lab | None
     application: Application | None
     collaborators: Iterable[User]
+    slot_labs: Iterable[Lab]
+    slot_applications: Iterable[Application]
+
+
+# Left out: charged to the application that admits the booking where exactly one does.
+AUTOMATIC: Any = object()
 
 
 Override = bool | Collection[str]
@@ -54,14 +62,18 @@ def booking_create(
     description: str = "",
     operator: User | None = None,
     lab: Lab | None = None,
-    application: Application | None = None,
+    application: Application | None = AUTOMATIC,
     collaborators: Iterable[User] = (),
+    slot_labs: Iterable[Lab] = (),
+    slot_applications: Iterable[Application] = (),
     override: Override = (),
     now: datetime.datetime | None = None,
 ) -> Booking:
     """Book the microscope for [start, end), aware datetimes. The owner is the actor where none is named.
 
-    Raises ValidationError with messages by field; several at once on one time leave one booking.
+    It is charged to the application given, or left out, or None where the microscope asks for one, to the one that
+    admits it if exactly one does. Raises ValidationError with messages by field; several at once on one time leave
+    one booking.
     """
     booking = Booking(
         microscope=_lock(microscope)[microscope.pk],
@@ -74,14 +86,19 @@ def booking_create(
         operator=operator,
         creator=actor,
         lab=lab,
-        application=application,
+        application=None if application is AUTOMATIC else application,
     )
-    collaborators = list(collaborators)
+    collaborators, slot_labs, slot_applications = map(list, (collaborators, slot_labs, slot_applications))
+    _check_times(booking)
+    _check_slot(booking, slot_labs, slot_applications)
+    _charge(booking, choose=application is AUTOMATIC or booking.microscope.requires_application)
     overridden = _check(booking, actor=actor, override=override, now=now)
     rules.collaborators_are_known_to_actor(collaborators, actor=actor)
     booking.overridden = sorted(overridden)
     _save(booking)
     booking.collaborators.set(collaborators)
+    booking.slot_labs.set(slot_labs)
+    booking.slot_applications.set(slot_applications)
     _record_overridden(booking, overridden, actor=actor)
     notices.tell(notices.CREATED, actor=actor, bookings=[booking])
     return booking
@@ -113,8 +130,17 @@ def booking_update(
         raise ValidationError("This booking was cancelled and cannot be changed. Make a new one.")
     booking = Booking.objects.select_related("microscope", "owner", "operator", "lab").get(pk=booking.pk)
     collaborators = changes.pop("collaborators", None)
+    opened = {name: set(changes.pop(name)) for name in ("slot_labs", "slot_applications") if name in changes}
     for name, value in changes.items():
         setattr(booking, name, value)
+    _check_times(booking)
+    _check_slot(booking, *opened.values())
+    if booking.kind != Booking.Kind.SLOT:
+        opened = {"slot_labs": set(), "slot_applications": set()} if before.kind == Booking.Kind.SLOT else {}
+    asked_anew = changes.keys() & {"microscope", "kind", "owner", "lab", "application"}
+    _charge(booking, choose=bool(asked_anew) and booking.microscope.requires_application)
+    if booking.application_id != before.application_id:
+        changes["application"] = booking.application
     changed = [name for name in changes if _raw(booking, name) != _raw(before, name)]
     told = {name: [_text(before, name), _text(booking, name)] for name in changed}
 
@@ -130,6 +156,11 @@ def booking_update(
         if were != become:
             booking.collaborators.set(become)
             told["collaborators"] = [sorted(map(str, were)), sorted(map(str, become))]
+    for name, become in opened.items():
+        were = set(getattr(booking, name).all())
+        if were != become:
+            getattr(booking, name).set(become)
+            told[name] = [sorted(map(str, were)), sorted(map(str, become))]
     if told and is_staff(actor):
         AuditEntry.record(actor=actor, action="booking changed", target=booking, details=told)
     _record_overridden(booking, overridden, actor=actor)
@@ -210,9 +241,39 @@ def _lock(*microscopes: Microscope) -> dict[int, Microscope]:
     return {microscope.pk: microscope for microscope in rows}
 
 
+def _charge(booking: Booking, *, choose: bool) -> None:
+    """Choose the application where that is left to us, and hold its row, so that its quota is counted by one at a
+    time.
+
+    The microscope's lock holds the bookings that count; the application's holds its status, period and quotas.
+    """
+    if choose and booking.application_id is None and booking.kind == Booking.Kind.BOOKING:
+        could = quotas.admitting(booking) if booking.start < booking.end else []
+        booking.application = could[0] if len(could) == 1 else None
+    if booking.application_id is not None:
+        locked = Application.objects.select_for_update(no_key=True)
+        booking.application = locked.get(pk=booking.application_id)
+
+
+def _check_slot(booking: Booking, *opened: Iterable) -> None:
+    if any(opened) and booking.kind != Booking.Kind.SLOT:
+        raise ValidationError(
+            {"kind": "Only a slot is open for labs and applications. Choose the type slot."}
+        )
+
+
 def _record_overridden(booking: Booking, overridden: dict[str, str], *, actor: User) -> None:
     if overridden:
         AuditEntry.record(actor=actor, action="booking rules overridden", target=booking, details=overridden)
+
+
+def _check_times(booking: Booking) -> None:
+    for name in ("start", "end"):
+        value = getattr(booking, name)
+        if not isinstance(value, datetime.datetime) or timezone.is_naive(value):
+            raise ValidationError({name: "Give a date and a time with its time zone."})
+        # Two times of one zone are subtracted by the clock on the wall, which is an hour off twice a year.
+        setattr(booking, name, value.astimezone(datetime.UTC))
 
 
 def _check(
@@ -224,12 +285,6 @@ def _check(
     now: datetime.datetime | None = None,
 ) -> dict[str, str]:
     """Answers the rules that were set aside, with what they said."""
-    for name in ("start", "end"):
-        value = getattr(booking, name)
-        if not isinstance(value, datetime.datetime) or timezone.is_naive(value):
-            raise ValidationError({name: "Give a date and a time with its time zone."})
-        # Two times of one zone are subtracted by the clock on the wall, which is an hour off twice a year.
-        setattr(booking, name, value.astimezone(datetime.UTC))
     overridden = rules.check(rules.Wish(booking, actor, before, now), override=override)
     booking.full_clean(validate_unique=False)
     return overridden

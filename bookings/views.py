@@ -11,13 +11,13 @@ from django.utils.functional import cached_property
 from django.views.generic import CreateView, DetailView, FormView, TemplateView, UpdateView
 from django_filters.views import FilterView
 
-from bookings import access
+from bookings import access, quotas
 from bookings.filters import BookingFilterSet
 from bookings.forms import BookingForm, CancelForm, booking_defaults
-from bookings.models import Booking
+from bookings.models import Application, Booking
 from bookings.rules import span
 from people.access import is_staff
-from people.fields import LocalDateField
+from people.fields import LocalDateField, LocalDateTimeField
 
 TAKEN_DAYS = 14
 TAKEN_AT_MOST = 20
@@ -84,6 +84,8 @@ class BookingDetailView(DetailView):
         context["when"] = span(booking.start, booking.end)
         context["short_name"] = short_name(booking)
         context["length"] = booking.end - booking.start
+        if booking.kind == Booking.Kind.SLOT:
+            context["open_for"] = [*booking.slot_labs.all(), *booking.slot_applications.all()]
         context["overridden"] = [name.replace("_", " ") for name in booking.overridden]
         context["left"] = booking.end - timezone.now()
         return context
@@ -180,7 +182,9 @@ class BookingCancelView(FormView):
 
 
 class TakenView(TemplateView):
-    """The times at which a microscope is taken, for the booking form: times alone, whoever asks."""
+    """The times at which a microscope is taken, for the booking form: times alone, whoever asks. And what the chosen
+    application has left there.
+    """
 
     template_name = "bookings/_taken_times.html"
 
@@ -206,7 +210,29 @@ class TakenView(TemplateView):
             "more": len(times) > TAKEN_AT_MOST,
             "days": TAKEN_DAYS,
             "first_day": start,
+            "left": self._left(int(microscope), own),
         }
+
+    def _left(self, microscope: int, own: str) -> str:
+        """What the chosen application has left there, and what the times typed so far cost; empty for no limit."""
+        chosen = self.request.GET.get("application", "")
+        if not chosen.isascii() or not chosen.isdigit() or len(chosen) > 18:
+            return ""
+        application = Application.objects.visible_to(self.request.user).filter(pk=int(chosen)).first()
+        booking = Booking(pk=int(own)) if own.isascii() and own.isdigit() and len(own) <= 18 else None
+        found = application and quotas.quota(application, microscope, apart_from=booking)
+        if not found or found.left is None:
+            return ""
+        left = f"{application.code} has {max(found.left, 0)} of {found.days} days left on this microscope"
+        try:
+            times = [LocalDateTimeField().clean(self.request.GET.get(name, "")) for name in ("start", "end")]
+        except ValidationError:
+            return f"{left}."
+        return (
+            f"{left}; this booking counts as {quotas.days_charged(*times)}."
+            if times[0] < times[1]
+            else f"{left}."
+        )
 
     def _start(self) -> datetime.datetime:
         """The local day's beginning of the time typed so far; today where it is none."""

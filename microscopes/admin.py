@@ -106,6 +106,7 @@ class MicroscopeAdmin(CarefulDeletionAdmin, ChangedFieldsAdmin):
                     "max_days_ahead",
                     ("change_notice_hours", "cancel_notice_hours"),
                     ("max_pending", "group"),
+                    ("requires_application", "requires_slot"),
                 ],
                 "description": "For bookings by users; downtime, maintenance, slots and special time are free of "
                 "them. Staff may override them one booking at a time, and that is recorded.",

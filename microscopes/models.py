@@ -152,6 +152,12 @@ class Microscope(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
         help_text="How many one person may have, on this microscope or all of its group. Empty: no limit.",
     )
+    requires_application = models.BooleanField(
+        default=False, help_text="Every booking is charged to an application that admits it."
+    )
+    requires_slot = models.BooleanField(
+        default=False, help_text="Users book only inside time that staff opened as a slot for their lab."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = MicroscopeQuerySet.as_manager()

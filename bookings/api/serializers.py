@@ -25,6 +25,8 @@ DETAILS = (
     "lab",
     "application",
     "collaborators",
+    "slot_labs",
+    "slot_applications",
     "overridden",
     "cancelled_at",
     "cancel_reason",
@@ -45,6 +47,15 @@ class BookingReadSerializer(serializers.ModelSerializer):
     lab = serializers.SlugRelatedField(slug_field="name", read_only=True, help_text="Its name.")
     application = serializers.SlugRelatedField(slug_field="code", read_only=True, help_text="Its code.")
     collaborators = _username(many=True, read_only=True, help_text="Usernames.")
+    slot_labs = serializers.SlugRelatedField(
+        slug_field="name", many=True, read_only=True, help_text="Of a slot: for which labs it is open."
+    )
+    slot_applications = serializers.SlugRelatedField(
+        slug_field="code",
+        many=True,
+        read_only=True,
+        help_text="Of a slot: for which applications it is open.",
+    )
     overridden = serializers.ListField(
         child=serializers.CharField(),
         read_only=True,
@@ -97,6 +108,20 @@ class BookingWriteSerializer(StrictModelSerializer):
     collaborators = _username(
         many=True, queryset=User.objects.none(), required=False, help_text="Usernames; replaces the list."
     )
+    slot_labs = serializers.SlugRelatedField(
+        slug_field="name",
+        many=True,
+        queryset=Lab.objects.none(),
+        required=False,
+        help_text="For a slot: names of the labs for which it is open.",
+    )
+    slot_applications = serializers.SlugRelatedField(
+        slug_field="code",
+        many=True,
+        queryset=Application.objects.none(),
+        required=False,
+        help_text="For a slot: codes of the applications for which it is open.",
+    )
     override = OverrideField()
 
     class Meta:
@@ -113,6 +138,8 @@ class BookingWriteSerializer(StrictModelSerializer):
             "lab",
             "application",
             "collaborators",
+            "slot_labs",
+            "slot_applications",
             "override",
         )
 
@@ -134,6 +161,9 @@ class BookingWriteSerializer(StrictModelSerializer):
         fields["application"].queryset = Application.objects.visible_to(actor) | Application.objects.filter(
             pk=booking.application_id if booking is not None else None
         )
+        if is_staff(actor):
+            fields["slot_labs"].child_relation.queryset = Lab.objects.all()
+            fields["slot_applications"].child_relation.queryset = Application.objects.all()
         return fields
 
     def validate_override(self, names):

@@ -23,6 +23,7 @@ from people.api.exceptions import Conflict
 REFUSED = OpenApiResponse(
     description="Malformed, or a rule is broken: messages by field, and in `rules` the names of the rules."
 )
+LISTS = ("collaborators", "slot_labs", "slot_applications")
 TAKEN = OpenApiResponse(description="The microscope is taken then; or the booking was cancelled.")
 NOT_YOURS = OpenApiResponse(description="You may read but not change this, or a pipeline's token.")
 
@@ -70,7 +71,7 @@ class BookingViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
 
     def get_queryset(self):
-        bookings = Booking.objects.with_people().prefetch_related("collaborators")
+        bookings = Booking.objects.with_people().prefetch_related(*LISTS)
         if self.action == "list":
             return bookings.with_details_visible_to(self.request.user).order_by("start", "id")
         return bookings.visible_to(self.request.user)
@@ -134,5 +135,5 @@ class BookingViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
 
     def _read(self, booking: Booking) -> dict:
         """Whoever made or changed it may read it, even if they are no longer named on it."""
-        row = Booking.objects.with_people().prefetch_related("collaborators").get(pk=booking.pk)
+        row = Booking.objects.with_people().prefetch_related(*LISTS).get(pk=booking.pk)
         return BookingReadSerializer(row, context=self.get_serializer_context()).data

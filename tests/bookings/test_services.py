@@ -181,7 +181,9 @@ def test_application_is_an_active_one_of_ones_labs(lab, staff):
     for application in (elsewhere, closed):
         assert list(refused(book, lab.pi, application=application)) == ["application"]
     assert book(lab.pi, application=mine).application == mine
-    assert book(staff, application=elsewhere).application == elsewhere
+    assert list(refused(book, staff, application=elsewhere)) == ["application"]
+    knowingly = book(staff, application=elsewhere, override={"application_gives_access"})
+    assert (knowingly.application, knowingly.overridden) == (elsewhere, ["application_gives_access"])
 
 
 def test_collaborators_are_of_ones_labs_unless_staff_add_them(lab, staff, colleague):
