@@ -7,6 +7,8 @@ class BookingsConfig(AppConfig):
     verbose_name = "Bookings"
 
     def ready(self):
+        from bookings import mail, notices
         from bookings.overlap import OVERLAP
 
         post_migrate.connect(OVERLAP.ensure, sender=self, dispatch_uid="bookings.overlap")
+        notices.register(mail.on_notice, in_transaction=True)

@@ -1,11 +1,15 @@
-"""What happened to bookings, told once it is committed: whoever sends mails or follows microscopes registers here.
+"""What happened to bookings, told once it is committed (or, to who asks for it, within the transaction): whoever
+sends mails or follows microscopes registers here.
 
 One notice per action, however many bookings it touched: a series of thirty is one notice. It is never told when the
 transaction is undone, and a receiver that fails is logged and stops neither the others nor the booking.
 """
 
 import datetime
+import logging
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,6 +18,8 @@ from django.db import transaction
 from bookings.models import Booking
 from microscopes.models import Microscope
 from people.models import User
+
+logger = logging.getLogger(__name__)
 
 CREATED, CHANGED, CANCELLED = "created", "changed", "cancelled"
 
@@ -58,12 +64,46 @@ class Notice:
 
 Receiver = Callable[[Notice], None]
 _receivers: list[Receiver] = []
+_writers: list[Receiver] = []
 
 
-def register(receiver: Receiver) -> None:
-    """For an app's `ready()`: `receiver(notice)` is called after the commit, outside of any transaction."""
-    if receiver not in _receivers:
-        _receivers.append(receiver)
+def register(receiver: Receiver, *, in_transaction: bool = False) -> None:
+    """For an app's `ready()`: `receiver(notice)` is called after the commit, outside of any transaction.
+
+    With `in_transaction` it is called at once, so that what it writes is kept and undone with the booking; only
+    for what writes a little and talks to nobody.
+    """
+    receivers = _writers if in_transaction else _receivers
+    if receiver not in receivers:
+        receivers.append(receiver)
+
+
+_gathering: ContextVar[list[Notice] | None] = ContextVar("gathering", default=None)
+
+
+@contextmanager
+def gathered():
+    """Within, notices of one kind become one, told at the end; none is when an error leaves the block."""
+    if _gathering.get() is not None:
+        yield
+        return
+    told: list[Notice] = []
+    token = _gathering.set(told)
+    try:
+        yield
+    finally:
+        _gathering.reset(token)
+    kinds: dict[tuple, list[Notice]] = {}
+    for notice in told:
+        kinds.setdefault((notice.what, notice.actor.pk, notice.reason), []).append(notice)
+    for same in kinds.values():
+        tell(
+            same[0].what,
+            actor=same[0].actor,
+            bookings=[booking for notice in same for booking in notice.bookings],
+            before={pk: was for notice in same for pk, was in notice.before.items()},
+            reason=same[0].reason,
+        )
 
 
 def tell(
@@ -78,5 +118,15 @@ def tell(
     bookings = list(bookings)
     if bookings:
         notice = Notice(what, actor, bookings, before or {}, reason)
+        gathering = _gathering.get()
+        if gathering is not None:
+            gathering.append(notice)
+            return
+        for writer in _writers:
+            try:
+                with transaction.atomic():
+                    writer(notice)
+            except Exception:  # What it would have written is lost; the booking is not.
+                logger.exception("A notice of bookings (%s) could not be written down", what)
         for receiver in _receivers:
             transaction.on_commit(partial(receiver, notice), robust=True)

@@ -1,0 +1,243 @@
+"""Who is told of a booking by e-mail, and in which words.
+
+Told are its owner, operator and creator (and who was it before a change), never the one who did it, and each as
+they have chosen (people.Preferences). The mails are written in the booking's own transaction and leave after it
+(people/outbox.py). Nothing is told of time that is over.
+"""
+
+import datetime
+from collections import defaultdict
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+
+from bookings import ical
+from bookings.models import Booking, BookingReminder
+from bookings.notices import CANCELLED, CHANGED, CREATED, Notice
+from people import outbox, words
+from people.models import User
+
+DAY_BEFORE = datetime.timedelta(days=1)
+PREFERENCE = {CREATED: "mail_created", CHANGED: "mail_changed", CANCELLED: "mail_cancelled"}
+VERB = {CREATED: "Booked", CHANGED: "Changed", CANCELLED: "Cancelled"}
+# What of a booking is worth a mail, as the mail calls it; start and end are told as one.
+TOLD = {
+    "microscope": "Microscope",
+    "kind": "Type",
+    "title": "Title",
+    "owner": "Owner",
+    "operator": "Operator",
+    "lab": "Lab",
+    "application": "Application",
+    "description": "Description",
+}
+
+
+# -- What happened ---------------------------------------------------------------------------------------------
+def on_notice(notice: Notice) -> None:
+    """A receiver of bookings.notices: writes one mail to each person, whatever the number of their bookings."""
+    now = timezone.now()
+    theirs: dict[int, list[Booking]] = defaultdict(list)
+    for booking in notice.bookings:
+        before = notice.before.get(booking.pk)
+        if max(booking.end, before.end if before else booking.end) <= now:
+            continue
+        if notice.what == CHANGED and not changes(booking, before):
+            continue
+        for pk in _named(booking) | (_named(before) if before else set()):
+            theirs[pk].append(booking)
+    theirs.pop(notice.actor.pk, None)
+    for person in _reached(theirs, PREFERENCE[notice.what]):
+        bookings = sorted(theirs[person.pk], key=lambda booking: (booking.start, booking.pk))
+        if notice.what == CHANGED:
+            # Who is named no longer takes the time out of the calendar; the others put it in.
+            kept = [booking for booking in bookings if person.pk in _named(booking)]
+            lost = [booking for booking in bookings if person.pk not in _named(booking)]
+            for part, is_lost in ((kept, False), (lost, True)):
+                if part:
+                    _write(notice, person, part, is_lost=is_lost)
+        else:
+            _write(notice, person, bookings)
+
+
+def changes(booking: Booking, before: Booking | None) -> list[tuple[str, str, str]]:
+    """What is different, as (label, before, after) in words; empty for what no mail tells."""
+    if before is None:
+        return []
+    found = []
+    if (booking.start, booking.end) != (before.start, before.end):
+        found.append(("When", when(before), when(booking)))
+    for name, label in TOLD.items():
+        column = Booking._meta.get_field(name).attname
+        if getattr(booking, column) != getattr(before, column):
+            if name == "description":
+                found.append((label, "", "is another now"))
+            else:
+                found.append((label, _value(before, name), _value(booking, name)))
+    return found
+
+
+def _write(notice: Notice, person: User, bookings: list[Booking], *, is_lost: bool = False) -> None:
+    lead = _lead(notice, person, bookings, is_lost)
+    verb = VERB[notice.what]
+    if is_lost:
+        # They hear that it is gone and read what they knew; how it goes on is not theirs to know.
+        verb, bookings = "No longer yours", [notice.before[booking.pk] for booking in bookings]
+    first = bookings[0]
+    one = len(bookings) == 1
+    what = f"{first.microscope}, {when(first)}" if one else f"{len(bookings)} bookings from {when(first)}"
+    told = [
+        {
+            "facts": facts(booking),
+            "line": f"{when(booking)}: {ical.summary(booking)}",
+            "changes": [] if is_lost else changes(booking, notice.before.get(booking.pk)),
+            "url": "" if is_lost else _page(booking),
+        }
+        for booking in bookings
+    ]
+    _queue(
+        person,
+        subject=f"{verb}: {what}",
+        lead=lead,
+        told=told,
+        reason=notice.reason if notice.what == CANCELLED else "",
+        calendar=ical.mailed(bookings, to=person, cancelled=is_lost or notice.what == CANCELLED),
+    )
+
+
+def _lead(notice: Notice, person: User, bookings: list[Booking], is_lost: bool) -> str:
+    """The first sentence: who did what."""
+    actor, first, count = notice.actor, bookings[0], len(bookings)
+    own = all(booking.owner_id == person.pk for booking in bookings)
+    if notice.what == CREATED:
+        whom = "you" if own else f"{first.owner}, with you as operator"
+        return f"{actor} has booked {first.microscope} for {whom}" + (
+            f", {count} times:" if count > 1 else ":"
+        )
+    which = ("a booking" if count == 1 else f"{count} bookings") + (
+        " of yours" if own else f" of {first.owner}"
+    )
+    if notice.what == CANCELLED:
+        return f"{actor} has cancelled {which}. The time is free again:"
+    before = notice.before[first.pk]
+    if is_lost:
+        to = (
+            f" to {first.owner}" if first.owner_id != before.owner_id and person.pk == before.owner_id else ""
+        )
+        which = "a booking" if count == 1 else f"{count} bookings"
+        if to:
+            return f"{actor} has handed {which} of yours{to}:"
+        return f"{actor} has changed {which} that you were named on; you are not any more:"
+    if own and before.owner_id != person.pk:
+        return f"{actor} has handed {'a booking' if count == 1 else f'{count} bookings'} to you:"
+    return f"{actor} has changed {which}:"
+
+
+# -- The day before --------------------------------------------------------------------------------------------
+def send_reminders() -> int:
+    """Remind owners and operators of what begins within a day; answers for how many bookings.
+
+    Once for each booking and start, whoever calls it and how often. Who booked less than a day ahead needs none.
+    """
+    now = timezone.now()
+    soon = (
+        Booking.objects.standing()
+        .filter(start__gt=now, start__lte=now + DAY_BEFORE)
+        .filter(kind__in=[Booking.Kind.BOOKING, Booking.Kind.SPECIAL])
+        .order_by("start", "pk")
+        .values_list("pk", flat=True)
+    )
+    return sum(_remind(pk, now) for pk in list(soon))
+
+
+@transaction.atomic
+def _remind(pk: int, now: datetime.datetime) -> bool:
+    # Read under the booking's lock: nobody is reminded of a time that is changed or cancelled in this moment.
+    booking = Booking.objects.select_for_update(no_key=True, of=("self",)).get(pk=pk)
+    if booking.is_cancelled or not now < booking.start <= now + DAY_BEFORE:
+        return False
+    if booking.start - booking.created_at < DAY_BEFORE:
+        return False
+    _, is_new = BookingReminder.objects.get_or_create(booking=booking, start=booking.start)
+    if not is_new:
+        return False
+    for person in _reached({booking.owner_id, booking.operator_id}, "mail_day_before"):
+        _queue(
+            person,
+            subject=f"Reminder: {booking.microscope}, {when(booking)}",
+            lead=f"Your time on {booking.microscope} begins within a day:"
+            if person.pk == booking.owner_id
+            else f"You operate {booking.microscope} for {booking.owner} within a day:",
+            told=[{"facts": facts(booking), "changes": [], "url": _page(booking)}],
+            reason="",
+            calendar=ical.mailed([booking], to=person),
+        )
+    return True
+
+
+# -- Words -----------------------------------------------------------------------------------------------------
+def span(start: datetime.datetime, end: datetime.datetime) -> str:
+    """The time in the facility's zone, always with its year: a mail is read at any time."""
+    return words.span(start, end, today=datetime.date.min)
+
+
+def when(booking: Booking) -> str:
+    return span(booking.start, booking.end)
+
+
+def facts(booking: Booking) -> list[tuple[str, str]]:
+    """What a mail says of a booking, as (label, value); what is not known is left out."""
+    rows = [
+        ("When", f"{when(booking)} ({words.duration(booking.end - booking.start).replace(words.NBSP, ' ')})"),
+        *((label, _value(booking, name)) for name, label in TOLD.items() if name != "description"),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def _value(booking: Booking, name: str) -> str:
+    if name == "kind":
+        return booking.get_kind_display()
+    value = getattr(booking, name)
+    return "" if value is None else str(value)
+
+
+def _page(booking: Booking) -> str:
+    return outbox.absolute(reverse("bookings:detail", args=[booking.pk]))
+
+
+# -- Whom ------------------------------------------------------------------------------------------------------
+def _named(booking: Booking) -> set[int]:
+    return {booking.owner_id, booking.operator_id, booking.creator_id} - {None}
+
+
+def _reached(ids: Iterable[int | None], preference: str) -> Iterable[User]:
+    """Those of the people whom a mail of this kind reaches and who want it."""
+    switched_off = Q(**{f"preferences__{preference}": False})
+    return (
+        User.objects.people()
+        .active()
+        .filter(pk__in=set(ids) - {None})
+        .exclude(email="")
+        .exclude(switched_off)
+        .order_by("pk")
+    )
+
+
+def _queue(person: User, *, subject: str, lead: str, calendar: str = "", **context) -> None:
+    body = render_to_string(
+        "bookings/mail/booking.txt",
+        context
+        | {
+            "person": person,
+            "lead": lead,
+            "time_zone": settings.TIME_ZONE,
+            "facility_name": settings.FACILITY_NAME,
+            "choices_url": outbox.absolute(reverse("people:profile")),
+        },
+    )
+    outbox.queue(to=person, subject=subject, body=body, calendar=calendar)
