@@ -114,6 +114,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "emhub_site.bodies.ApiBodies",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -234,7 +235,8 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "EMhub",
     "VERSION": "1",
-    "DESCRIPTION": "How pipelines tell EMhub what they measured, and how anything reads it back.",
+    "DESCRIPTION": "How pipelines tell EMhub what they measured, and how anything reads it back. JSON may be sent as "
+    f"gzip (`Content-Encoding: gzip`); a body has at most {API_MAX_BODY_MB} MB, before and after inflation.",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],

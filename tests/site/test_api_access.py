@@ -114,13 +114,6 @@ def calls():
 
 
 @pytest.fixture
-def calls():
-    """The rows of the table for calls that there are."""
-    there = described()
-    return {call: row for call, row in TABLE.items() if call in there}
-
-
-@pytest.fixture
 def known(api):
     """A session with something of everything, and what its addresses need."""
     cache.clear()
