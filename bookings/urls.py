@@ -3,6 +3,7 @@
 from django.urls import path
 
 from bookings import views
+from bookings.handover_views import HandOverView
 
 app_name = "bookings"
 
@@ -13,4 +14,5 @@ urlpatterns = [
     path("<int:pk>/", views.BookingDetailView.as_view(), name="detail"),
     path("<int:pk>/edit/", views.BookingUpdateView.as_view(), name="edit"),
     path("<int:pk>/cancel/", views.BookingCancelView.as_view(), name="cancel"),
+    path("<int:pk>/hand-over/", HandOverView.as_view(), name="hand-over"),
 ]

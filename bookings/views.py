@@ -14,6 +14,7 @@ from django_filters.views import FilterView
 from bookings import access, quotas
 from bookings.filters import BookingFilterSet
 from bookings.forms import BookingForm, CancelForm, booking_defaults
+from bookings.handover import can_hand_over
 from bookings.models import Application, Booking
 from bookings.rules import span
 from people.access import is_staff
@@ -78,6 +79,7 @@ class BookingDetailView(DetailView):
         context["sessions"] = list(sessions)
         context["can_change"] = access.can_change(user, booking)
         context["can_cancel"] = access.can_cancel(user, booking)
+        context["can_hand_over"] = can_hand_over(user, booking)
         context["can_run"] = access.can_run(user, booking) and (
             booking.is_running or (is_staff(user) and not booking.is_cancelled)
         )
