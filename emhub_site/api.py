@@ -13,6 +13,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.serializers import as_serializer_error
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from emhub_site.throttles import take_address
 from people.api.exceptions import TooLarge
 from people.api.parsers import read_bounded
 
@@ -73,7 +74,13 @@ def exception_handler(exc, context):
         exc = TooLarge()
     elif isinstance(exc, SuspiciousOperation):  # Too many form fields or files, and the like.
         exc = exceptions.ParseError(str(exc))
+    elif isinstance(exc, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
+        # Counted here, as nobody has come as far as the throttles.
+        if wait := take_address(context["request"]):
+            exc = exceptions.Throttled(wait)
     elif isinstance(exc, OperationalError) and any(word in str(exc) for word in BUSY):
         log.warning("Answered 503: %s", exc)
         exc = Busy()
+    if isinstance(exc, exceptions.Throttled):
+        exc.detail = f"Too many calls. Nothing was stored: wait {exc.wait} s and send the same again."
     return drf_exception_handler(exc, context)

@@ -65,7 +65,8 @@ SECURE_REDIRECT_EXEMPT = [r"^health/$"]
 SECURE_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 31_536_000 if HTTPS else 0, minimum=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.boolean("SECURE_HSTS_INCLUDE_SUBDOMAINS", HTTPS)
 SECURE_HSTS_PRELOAD = env.boolean("SECURE_HSTS_PRELOAD", HTTPS)
-if env.boolean("BEHIND_PROXY", HTTPS):
+BEHIND_PROXY = env.boolean("BEHIND_PROXY", HTTPS)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -183,6 +184,10 @@ RETENTION_DAYS = env.integer("RETENTION_DAYS", 60, minimum=1, maximum=36500)
 
 # -- Limits ------------------------------------------------------------------------------------------------
 API_MAX_BODY_MB = env.integer("API_MAX_BODY_MB", 32, minimum=1, maximum=1024)
+# Calls a minute, 0 for no limit; a minute's worth may come at once. A token (or person) at full speed stays below.
+API_RATE_PER_TOKEN = env.integer("API_RATE_PER_TOKEN", 30_000, minimum=0)
+# Those without a valid token or login: whoever guesses, or goes on with a token that has expired.
+API_RATE_PER_ADDRESS = env.integer("API_RATE_PER_ADDRESS", 300, minimum=0)
 IMAGE_MAX_MB = env.integer("IMAGE_MAX_MB", 16, minimum=1, maximum=256)
 IMAGE_MAX_PIXELS = env.integer("IMAGE_MAX_MEGAPIXELS", 40, minimum=1, maximum=1000) * 1_000_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = API_MAX_BODY_MB * 1024 * 1024
@@ -219,6 +224,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["emhub_site.throttles.CallerThrottle"],
     "DEFAULT_PARSER_CLASSES": ["emhub_site.api.OrjsonParser"],
     "DEFAULT_RENDERER_CLASSES": ["emhub_site.api.OrjsonRenderer"],
     "DEFAULT_PAGINATION_CLASS": "emhub_site.api.Pagination",
