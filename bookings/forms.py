@@ -1,21 +1,24 @@
 """Forms of the booking pages: they check shape and offer what is possible; the rules are the services'."""
 
+import calendar
 import datetime
 
+from crispy_forms.bootstrap import InlineCheckboxes
 from crispy_forms.helper import FormHelper
-from crispy_forms.layout import HTML, Column, Fieldset, Layout, Row
+from crispy_forms.layout import HTML, Column, Div, Fieldset, Layout, Row
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils import timezone
 
-from bookings.models import Application, Booking
+from bookings.models import Application, Booking, BookingSeries
 from bookings.rules import OVERRIDABLE, by_rule, people_to_operate, people_to_own
-from bookings.services import booking_cancel, booking_create, booking_update
+from bookings.series import SCOPES, THIS, Repeat, series_cancel, series_create, series_update
+from bookings.services import BookingChanges, booking_cancel, booking_create
 from microscopes.models import Microscope
 from people.access import is_staff
 from people.changes import ChangedFieldsModelForm, add_errors
-from people.fields import LocalDateTimeField
+from people.fields import LocalDateField, LocalDateTimeField
 from people.models import Lab, User
 
 FIRST_HOUR, LAST_HOUR = 9, 18
@@ -62,7 +65,26 @@ class OverrideMixin:
             self.overridable = (*broken.items(), *earlier)
 
 
-class BookingForm(OverrideMixin, ChangedFieldsModelForm):
+class ScopeMixin:
+    """For forms about a booking that repeats: asks whether this one is meant, later ones too, or all."""
+
+    def ask_scope(self, booking: Booking) -> None:
+        if booking.series_id is not None:
+            self.fields["scope"] = forms.ChoiceField(
+                choices=SCOPES,
+                initial=THIS,
+                required=False,
+                widget=forms.RadioSelect,
+                label="What is meant",
+                help_text="Bookings that have begun or have sessions are never touched.",
+            )
+
+    @property
+    def scope(self) -> str:
+        return self.cleaned_data.get("scope") or THIS
+
+
+class BookingForm(ScopeMixin, OverrideMixin, ChangedFieldsModelForm):
     """Books or changes for `actor`; `save` raises nothing: `saved` is None when a rule refused, with the errors set."""
 
     microscope = MicroscopeChoiceField(queryset=Microscope.objects.none(), empty_label="Choose a microscope")
@@ -103,6 +125,22 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
         queryset=Application.objects.none(), required=False, label="Open for applications"
     )
 
+    repeat = forms.ChoiceField(
+        choices=[("", "Does not repeat"), *BookingSeries.Unit.choices], required=False, label="Repeat every"
+    )
+    repeat_every = forms.IntegerField(
+        required=False, initial=1, min_value=1, max_value=366, label="So many days or weeks"
+    )
+    repeat_weekdays = forms.TypedMultipleChoiceField(
+        choices=list(enumerate(calendar.day_abbr)),
+        coerce=int,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        label="On",
+        help_text="None ticked: the weekday of the first booking; for days, every day.",
+    )
+    repeat_until = LocalDateField(required=False, label="Until, that day included")
+
     class Meta:
         model = Booking
         fields = [
@@ -128,8 +166,22 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
     def __init__(self, *args, actor, **kwargs):
         super().__init__(*args, **kwargs)
         self.actor = actor
+        # What was made or changed: several for a repeat.
+        self.saved: list[Booking] = []
+        if not self.is_new:
+            for name in [name for name in self.fields if name.startswith("repeat")]:
+                del self.fields[name]
+            self.ask_scope(self.instance)
         self._offer()
         self._arrange()
+
+    def clean(self):
+        data = super().clean()
+        if data.get("repeat"):
+            for name in ("repeat_every", "repeat_until"):
+                if not data.get(name) and name not in self.errors:
+                    self.add_error(name, "Needed for a repeat.")
+        return data
 
     def _offer(self):
         """What the actor may choose, and what the booking has already, whoever chose it."""
@@ -171,6 +223,22 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
             Fieldset("Who may book inside the slot", "slot_labs", "slot_applications", css_class="for-slots")
         ]
         slot = slot if "slot_labs" in self.fields else []
+        repeat = [Fieldset("Which of the repeat", "scope")] if "scope" in self.fields else []
+        if "repeat" in self.fields:
+            repeat = [
+                Fieldset(
+                    "Repeat",
+                    Row(Column("repeat", css_class="col-sm-6")),
+                    Div(
+                        Row(
+                            Column("repeat_every", css_class="col-sm-6"),
+                            Column("repeat_until", css_class="col-sm-6"),
+                        ),
+                        InlineCheckboxes("repeat_weekdays"),
+                        css_class="for-repeats",
+                    ),
+                )
+            ]
         self.helper.layout = Layout(
             Fieldset(
                 "What and when",
@@ -181,6 +249,7 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
                 "description",
             ),
             *slot,
+            *repeat,
             Fieldset(
                 "Who",
                 Row(Column("owner", css_class="col-sm-6"), Column("operator", css_class="col-sm-6")),
@@ -192,15 +261,31 @@ class BookingForm(OverrideMixin, ChangedFieldsModelForm):
     def save(self):
         """The booking, or None where a rule refused it; its words are then at the form's fields."""
         changed = self.changed_data if not self.is_new else self.cleaned_data
-        fields = {name: self.cleaned_data[name] for name in changed}
+        fields = {name: self.cleaned_data[name] for name in changed if name in BookingChanges.__annotations__}
+        options = {"actor": self.actor, "override": self.override}
         try:
-            if self.is_new:
-                return booking_create(actor=self.actor, override=self.override, **fields)
-            booking = Booking.objects.select_related("microscope").get(pk=self.instance.pk)
-            return booking_update(booking=booking, actor=self.actor, override=self.override, **fields)
+            if self.is_new and (repeat := self._repeat()):
+                self.saved = series_create(repeat=repeat, **options, **fields)
+            elif self.is_new:
+                self.saved = [booking_create(**options, **fields)]
+            else:
+                booking = Booking.objects.select_related("microscope").get(pk=self.instance.pk)
+                self.saved = series_update(booking=booking, scope=self.scope, **options, **fields)
+            return next((one for one in self.saved if one.pk == self.instance.pk), self.saved[0])
         except ValidationError as error:
             self.refuse(error)
             return None
+
+    def _repeat(self) -> Repeat | None:
+        data = self.cleaned_data
+        if not data.get("repeat"):
+            return None
+        return Repeat(
+            every=data["repeat_every"],
+            unit=data["repeat"],
+            until=data["repeat_until"],
+            weekdays=tuple(data["repeat_weekdays"]),
+        )
 
 
 def booking_defaults(actor, wishes) -> dict:
@@ -242,7 +327,7 @@ def _moment(text) -> datetime.datetime | None:
         return None
 
 
-class CancelForm(OverrideMixin, forms.Form):
+class CancelForm(ScopeMixin, OverrideMixin, forms.Form):
     """Asks why, and for a booking with sessions whether they may stay without it."""
 
     reason = forms.CharField(max_length=300, required=False, widget=forms.Textarea(attrs={"rows": 2}))
@@ -253,6 +338,8 @@ class CancelForm(OverrideMixin, forms.Form):
     def __init__(self, *args, actor, booking, has_sessions, **kwargs):
         super().__init__(*args, **kwargs)
         self.actor, self.booking = actor, booking
+        self.saved: list[Booking] = []
+        self.ask_scope(booking)
         if not has_sessions:
             del self.fields["keep_sessions"]
         own = actor.pk in (booking.owner_id, booking.operator_id)
@@ -263,9 +350,13 @@ class CancelForm(OverrideMixin, forms.Form):
 
     def save(self):
         try:
-            return booking_cancel(
-                booking=self.booking, actor=self.actor, override=self.override, **self.cleaned_data
-            )
+            data = {name: value for name, value in self.cleaned_data.items() if name != "scope"}
+            options = {"booking": self.booking, "actor": self.actor, "override": self.override}
+            if self.scope == THIS:
+                self.saved = [booking_cancel(**options, **data)]
+            else:
+                self.saved = series_cancel(scope=self.scope, reason=data["reason"], **options)
+            return self.saved[0]
         except ValidationError as error:
             self.refuse(error)
             return None

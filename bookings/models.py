@@ -1,8 +1,10 @@
 """Who may use a microscope, and when."""
 
+import calendar
+
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
@@ -81,6 +83,31 @@ class ApplicationQuota(models.Model):
         return f"{self.application.code}: {self.days} days on {self.microscope}"
 
 
+class BookingSeries(models.Model):
+    """What makes several bookings one repeat (series.py). Each booking has its own time and may leave the pattern."""
+
+    class Unit(models.TextChoices):
+        DAYS = "days", "days"
+        WEEKS = "weeks", "weeks"
+
+    every = models.PositiveSmallIntegerField(validators=[MinValueValidator(1)])
+    unit = models.CharField(max_length=5, choices=Unit)
+    weekdays = models.JSONField(default=list, blank=True, help_text="0 for Monday to 6 for Sunday.")
+    until = models.DateField()
+    creator = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "booking series"
+
+    def __str__(self):
+        often = f"every {self.unit[:-1]}" if self.every == 1 else f"every {self.every} {self.unit}"
+        days = ", ".join(calendar.day_abbr[day] for day in self.weekdays)
+        return f"{often}{f' on {days}' if days else ''} until {self.until.day} {self.until:%b %Y}"
+
+
 class Booking(models.Model):
     """Half-open [start, end). On one microscope no two overlap, slots and cancelled ones apart (overlap.py)."""
 
@@ -124,6 +151,14 @@ class Booking(models.Model):
     )
     collaborators = models.ManyToManyField(
         settings.AUTH_USER_MODEL, blank=True, related_name="bookings_shared"
+    )
+    series = models.ForeignKey(
+        BookingSeries,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="bookings",
+        editable=False,
     )
     slot_labs = models.ManyToManyField(
         Lab,

@@ -17,7 +17,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from bookings import notices, quotas, rules
-from bookings.models import Application, Booking
+from bookings.models import Application, Booking, BookingSeries
 from bookings.overlap import is_overlap
 from microscopes.models import Microscope
 from people.access import is_staff
@@ -66,6 +66,7 @@ def booking_create(
     collaborators: Iterable[User] = (),
     slot_labs: Iterable[Lab] = (),
     slot_applications: Iterable[Application] = (),
+    series: BookingSeries | None = None,
     override: Override = (),
     now: datetime.datetime | None = None,
 ) -> Booking:
@@ -76,7 +77,7 @@ def booking_create(
     one booking.
     """
     booking = Booking(
-        microscope=_lock(microscope)[microscope.pk],
+        microscope=lock_microscopes(microscope)[microscope.pk],
         kind=kind,
         title=title,
         description=description,
@@ -87,6 +88,7 @@ def booking_create(
         creator=actor,
         lab=lab,
         application=None if application is AUTOMATIC else application,
+        series=series,
     )
     collaborators, slot_labs, slot_applications = map(list, (collaborators, slot_labs, slot_applications))
     _check_times(booking)
@@ -116,7 +118,7 @@ def booking_update(
     if unknown:
         raise TypeError(f"A booking has no such fields to change: {', '.join(sorted(unknown))}")
     was_on = Microscope.objects.get(bookings=booking.pk)
-    locked = _lock(was_on, *filter(None, [changes.get("microscope")]))
+    locked = lock_microscopes(was_on, *filter(None, [changes.get("microscope")]))
     if changes.get("microscope"):
         changes["microscope"] = locked[changes["microscope"].pk]
     before = (
@@ -184,7 +186,7 @@ def booking_cancel(
     finished ones only when `keep_sessions` says that the caller has told and asked. Cancelling for others needs a
     reason, which they read. Raises ValidationError.
     """
-    _lock(Microscope.objects.get(bookings=booking.pk))
+    lock_microscopes(Microscope.objects.get(bookings=booking.pk))
     booking = (
         Booking.objects.select_for_update(no_key=True, of=("self",))
         .select_related("microscope")
@@ -228,7 +230,7 @@ def booking_cancel(
     return booking
 
 
-def _lock(*microscopes: Microscope) -> dict[int, Microscope]:
+def lock_microscopes(*microscopes: Microscope) -> dict[int, Microscope]:
     """The microscopes as they are now by id, their bookings written by one at a time (on SQLite the transaction is
     the lock). Those of the same group too, since they share the limit of bookings to come.
 

@@ -67,7 +67,7 @@ class BookingDetailView(DetailView):
 
     def get_queryset(self):
         queryset = Booking.objects.visible_to(self.request.user).with_people()
-        return queryset.select_related("cancelled_by").prefetch_related("collaborators")
+        return queryset.select_related("cancelled_by", "series").prefetch_related("collaborators")
 
     def get_context_data(self, **kwargs):
         context = super().get_context_data(**kwargs)
@@ -107,7 +107,11 @@ class BookingFormMixin:
         if booking is None:
             return self.form_invalid(form)
         when = span(booking.start, booking.end)
-        messages.success(self.request, self.success_message.format(microscope=booking.microscope, when=when))
+        text = self.success_message.format(microscope=booking.microscope, when=when)
+        if len(form.saved) > 1:
+            others = len(form.saved) - 1
+            text = f"{text} So {'is' if others == 1 else 'are'} {others} more of the repeat."
+        messages.success(self.request, text)
         return redirect("bookings:detail", pk=booking.pk)
 
 
@@ -178,7 +182,9 @@ class BookingCancelView(FormView):
         booking = self.booking
         messages.success(
             self.request,
-            f"Cancelled: {booking.microscope} is free again from {span(booking.start, booking.end)}.",
+            f"Cancelled: {booking.microscope} is free again from {span(booking.start, booking.end)}."
+            if len(form.saved) == 1
+            else f"{len(form.saved)} bookings of the repeat are cancelled; {booking.microscope} is free again then.",
         )
         return redirect("bookings:detail", pk=booking.pk)
 
