@@ -1,35 +1,56 @@
-"""Writing many rows at the speed of the database: plain statements, one round trip, no objects per row.
+"""Reading and writing many rows at the speed of the database: plain statements, one round trip, no objects per row.
 
-The ORM's bulk_create is several times slower and bulk_update slower still. Callers hold whatever locks they need.
+The ORM's bulk_create is several times slower and bulk_update slower still. On PostgreSQL a column travels as one
+array literal, which the server takes apart; on SQLite one statement is prepared and run for each row. Callers hold
+whatever locks they need.
 """
 
-from collections.abc import Sequence
+# ruff: noqa: S608 (only names of the models' own tables and columns are written into statements)
+
+from collections.abc import Iterable, Sequence
 from functools import cache
 
+import orjson
 from django.db import connection, models
 
+# SQLite's own limit for parameters of one statement, in every version that has RETURNING.
+_MOST_PARAMETERS = 32_000
 
-def insert(model: type[models.Model], fields: Sequence[str], rows: Sequence[tuple]) -> None:
-    """Insert rows given as tuples in the order of `fields`; every column without a database default must be there."""
+
+def insert(
+    model: type[models.Model], fields: Sequence[str], rows: Sequence[tuple], returning: Sequence[str] = ()
+) -> list[tuple]:
+    """Insert rows given as tuples in the order of `fields`; every column without a database default must be there.
+
+    Answers the columns `returning` of the new rows, in any order.
+    """
     if not rows:
-        return
+        return []
     columns = _columns(model, fields)
-    names = ", ".join(connection.ops.quote_name(column.column) for column in columns)
+    names = _names(columns)
     table = connection.ops.quote_name(model._meta.db_table)
+    told = f" RETURNING {_names(_columns(model, returning))}" if returning else ""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            with (
-                connection.wrap_database_errors,
-                cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy,
-            ):
-                for row in rows:
-                    copy.write_row(row)
-        else:
-            places = ", ".join(["%s"] * len(columns))
-            cursor.executemany(
-                f"INSERT INTO {table} ({names}) VALUES ({places})",  # noqa: S608
-                _prepared(columns, rows),
+            arrays, values = _arrays(columns, rows)
+            cursor.execute(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}){told}", values)
+            return cursor.fetchall() if returning else []
+        row_of_places = f"({', '.join(['%s'] * len(columns))})"
+        rows = _prepared(columns, rows)
+        if not returning:
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES {row_of_places}", rows)
+            return []
+        found = []
+        step = _MOST_PARAMETERS // len(columns)
+        for first in range(0, len(rows), step):
+            part = rows[first : first + step]
+            places = ", ".join([row_of_places] * len(part))
+            cursor.execute(
+                f"INSERT INTO {table} ({names}) VALUES {places}{told}",
+                [value for row in part for value in row],
             )
+            found += cursor.fetchall()
+        return found
 
 
 def update(model: type[models.Model], fields: Sequence[str], rows: Sequence[tuple]) -> None:
@@ -42,24 +63,138 @@ def update(model: type[models.Model], fields: Sequence[str], rows: Sequence[tupl
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             typed = [*columns, key]
-            arrays = ", ".join(f"%s::{column.db_type(connection)}[]" for column in typed)
-            names = ", ".join(quote(column.column) for column in typed)
+            arrays, values = _arrays(typed, rows)
             assignments = ", ".join(f"{quote(c.column)} = new.{quote(c.column)}" for c in columns)
             cursor.execute(
-                f"UPDATE {table} AS old SET {assignments} FROM unnest({arrays}) AS new ({names}) "  # noqa: S608
+                f"UPDATE {table} AS old SET {assignments} FROM unnest({arrays}) AS new ({_names(typed)}) "
                 f"WHERE old.{quote(key.column)} = new.{quote(key.column)}",
-                [list(values) for values in zip(*rows, strict=True)],
+                values,
             )
         else:
             assignments = ", ".join(f"{quote(column.column)} = %s" for column in columns)
             cursor.executemany(
-                f"UPDATE {table} SET {assignments} WHERE {quote(key.column)} = %s",  # noqa: S608
+                f"UPDATE {table} SET {assignments} WHERE {quote(key.column)} = %s",
                 _prepared([*columns, key], rows),
             )
 
 
+def select(
+    model: type[models.Model], fields: Sequence[str], rest: str, values: Sequence, *, lock: bool = False
+) -> list[dict]:
+    """Columns of a model's rows as the ORM would give them; `rest` is the statement from WHERE on.
+
+    With `lock` the rows are locked until the transaction ends, where the database has such locks.
+    """
+    columns = _columns(model, fields)
+    table = connection.ops.quote_name(model._meta.db_table)
+    lock_words = " FOR UPDATE" if lock and connection.features.has_select_for_update else ""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {_names(columns)} FROM {table} {rest}{lock_words}", values)
+        rows = [dict(zip(fields, row, strict=True)) for row in cursor.fetchall()]
+    for name, column in zip(fields, columns, strict=True):
+        converters, expression = _converters(column, connection.vendor)
+        for convert in converters:
+            for row in rows:
+                row[name] = convert(row[name], expression, connection)
+    return rows
+
+
+def objects(
+    model: type[models.Model], rest: str, values: Sequence, *, lock: bool = False
+) -> list[models.Model]:
+    """The same as whole objects."""
+    names = [field.attname for field in model._meta.concrete_fields]
+    rows = select(model, names, rest, values, lock=lock)
+    return [model.from_db(connection.alias, names, row.values()) for row in rows]
+
+
+def write(row: models.Model, fields: Iterable[str]) -> None:
+    """Save these columns of one object that is known to be there. No signals."""
+    model, columns = type(row), _columns(type(row), fields)
+    quote = connection.ops.quote_name
+    assignments = ", ".join(f"{quote(column.column)} = %s" for column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {quote(model._meta.db_table)} SET {assignments} WHERE {quote(model._meta.pk.column)} = %s",
+            [
+                *(
+                    column.get_db_prep_save(getattr(row, column.attname), connection=connection)
+                    for column in columns
+                ),
+                row.pk,
+            ],
+        )
+
+
+def select_texts(sql: str, texts: Iterable[str], values: Sequence) -> list[tuple]:
+    """Rows of `sql`, in which {wanted} stands for a table of one column, `value`, with these texts.
+
+    `values` are the statement's other parameters, which come after it. The table is meant to come first, so that
+    each text is looked up by an index, however the planner estimates their number.
+    """
+    texts = list(texts)
+    if connection.vendor == "postgresql":
+        wanted, packed = "unnest(%s::text[]) AS wanted (value)", _literal(texts, models.TextField())
+    else:
+        wanted, packed = "json_each(%s) AS wanted", orjson.dumps(texts).decode()
+    with connection.cursor() as cursor:
+        cursor.execute(sql.format(wanted=wanted), [packed, *values])
+        return cursor.fetchall()
+
+
 def _columns(model, fields) -> list[models.Field]:
-    return [model._meta.get_field(name) for name in fields]
+    return [model._meta.pk if name == "pk" else model._meta.get_field(name) for name in fields]
+
+
+@cache
+def _converters(column: models.Field, vendor: str) -> tuple[list, models.Expression]:
+    """What makes Python's values of this database's, and the expression that each of them is told."""
+    expression = column.get_col(column.model._meta.db_table)
+    return [
+        *connection.ops.get_db_converters(expression),
+        *expression.get_db_converters(connection),
+    ], expression
+
+
+def _names(columns: Iterable[models.Field]) -> str:
+    return ", ".join(connection.ops.quote_name(column.column) for column in columns)
+
+
+def _arrays(columns: Sequence[models.Field], rows: Sequence[tuple]) -> tuple[str, list[str]]:
+    """Placeholders, each cast to an array of its column's type, and for each the column's values in one literal."""
+    types = ", ".join(f"%s::{_cast_type(column)}[]" for column in columns)
+    by_column = zip(columns, zip(*rows, strict=True), strict=True)
+    return types, [_literal(values, column) for column, values in by_column]
+
+
+@cache
+def _cast_type(column: models.Field) -> str:
+    # A length belongs to the column: a cast would cut silently what the column refuses.
+    kind = column.db_type(connection)
+    return "varchar" if kind.startswith("varchar") else kind
+
+
+def _literal(values: Sequence, column: models.Field) -> str:
+    """PostgreSQL's text form of an array: documented under "Array Input and Output Syntax"."""
+    if isinstance(column, models.CharField | models.TextField):
+        parts = (_quoted(value) for value in values)
+    elif isinstance(column, models.DateTimeField):
+        # Most rows of a batch share their time.
+        written = cache(lambda value: "NULL" if value is None else f'"{value.isoformat()}"')
+        parts = (written(value) for value in values)
+    elif isinstance(column, models.BinaryField):
+        parts = ("NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values)
+    else:
+        # Numbers and truth values are written alike in JSON, null too; floats to their last bit.
+        return "{" + orjson.dumps(values).decode()[1:-1] + "}"
+    return "{" + ",".join(parts) + "}"
+
+
+def _quoted(text: str | None) -> str:
+    if text is None:
+        return "NULL"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _prepared(columns: Sequence[models.Field], rows: Sequence[tuple]) -> Sequence[tuple]:

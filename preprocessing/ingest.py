@@ -14,9 +14,10 @@ they change, these get new revisions too, which needs the locks of all the sessi
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, TypeVar
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from preprocessing import bulk, identity
@@ -43,7 +44,9 @@ EXPOSURE_FIELDS = (
     "beam_shift_x",
     "beam_shift_y",
 )
-_TOLD = ("grid_square", "foil_hole")
+_TELLERS = {"grid_square": identity.grid_square, "foil_hole": identity.foil_hole}
+_TOLD = tuple(_TELLERS)
+_exposure_values = itemgetter(*EXPOSURE_FIELDS)
 POINT_BYTES = 8  # Two little-endian float32.
 ENDED = (ProcessingRun.Status.FINISHED, ProcessingRun.Status.FAILED, ProcessingRun.Status.STOPPED)
 ATTEMPTS = 10
@@ -97,9 +100,11 @@ class _Writer:
         self.session_id = session_id
         self.now = timezone.now()
         self.all_runs = all_runs
-        runs = ProcessingRun.objects.order_by("pk").select_for_update()
-        runs = runs.filter(session=session_id) if all_runs else runs.filter(pk=run_id, session=session_id)
-        self.runs = {run.pk: run for run in runs} if all_runs or run_id is not None else {}
+        self.runs = {}
+        if all_runs:
+            self._lock_runs("WHERE session_id = %s ORDER BY id", [session_id])
+        elif run_id is not None:
+            self._lock_runs("WHERE id = %s AND session_id = %s", [run_id, session_id])
         if run_id is not None and run_id not in self.runs:
             raise ProcessingRun.DoesNotExist
         self.run = self.runs.get(run_id)
@@ -107,11 +112,17 @@ class _Writer:
         self._summary: SessionSummary | None = None
         self._summary_fields: set[str] = set()
 
+    def _lock_runs(self, which: str, values: list) -> None:
+        self.runs = {run.pk: run for run in bulk.objects(ProcessingRun, which, values, lock=True)}
+
     @property
     def summary(self) -> SessionSummary:
         """The session's summary, locked from the first look to commit."""
         if self._summary is None:
-            self._summary = SessionSummary.objects.select_for_update().get(pk=self.session_id)
+            rows = bulk.objects(SessionSummary, "WHERE session_id = %s", [self.session_id], lock=True)
+            if not rows:
+                raise SessionSummary.DoesNotExist
+            self._summary = rows[0]
             if self.all_runs:
                 # A run made since the runs were locked may already have rows: its lock is needed as well.
                 now = set(ProcessingRun.objects.filter(session=self.session_id).values_list("pk", flat=True))
@@ -123,9 +134,10 @@ class _Writer:
         if not self.all_runs:
             raise _Again
 
-    def refuse_archived(self) -> None:
-        """Asked under the lock, before the first write."""
-        status = Session.objects.filter(pk=self.session_id).values_list("status", flat=True).get()
+    def refuse_archived(self, status: str | None = None) -> None:
+        """Asked under the lock, before the first write; `status` is the session's if it was read under the lock."""
+        if status is None:
+            status = Session.objects.filter(pk=self.session_id).values_list("status", flat=True).get()
         if status == Session.Status.ARCHIVED:
             raise SessionArchived
 
@@ -133,6 +145,14 @@ class _Writer:
         run.revision += 1
         self.touch(run, "revision")
         return run.revision
+
+    def reserve(self, run: ProcessingRun, number: int) -> int:
+        """The first of so many revisions, one for each changed row."""
+        first = run.revision + 1
+        if number:
+            run.revision += number
+            self.touch(run, "revision")
+        return first
 
     def next_exposure_revision(self) -> int:
         self.summary.exposure_revision += 1
@@ -168,11 +188,11 @@ class _Writer:
         else:
             minute = False
         for pk, fields in self._changed.items():
-            self.runs[pk].save(update_fields=sorted(fields))
+            bulk.write(self.runs[pk], sorted(fields))
         if minute or any(not fields.isdisjoint(_SUMMARISED) for fields in self._changed.values()):
             summarise(self.summary, self._summary_fields)
         if self._summary_fields:
-            self.summary.save(update_fields=sorted(self._summary_fields))
+            bulk.write(self.summary, sorted(self._summary_fields))
 
 
 def summarise(summary: SessionSummary, changed: set[str]) -> None:
@@ -181,10 +201,11 @@ def summarise(summary: SessionSummary, changed: set[str]) -> None:
     The leading run has most micrographs, of equals the newest. Processing is what the liveliest run does: while
     one runs the session is running; once none is queued or running, what the leading run came to.
     """
-    runs = list(
-        ProcessingRun.objects.filter(session=summary.pk)
-        .order_by("-micrographs", "-pk")
-        .values("pk", "status", "last_seen_at", "classes", *COUNTERS)
+    runs = bulk.select(
+        ProcessingRun,
+        ("pk", "status", "last_seen_at", "classes", *COUNTERS),
+        "WHERE session_id = %s ORDER BY micrographs DESC, id DESC",
+        [summary.pk],
     )
     processing = ProcessingRun.Status
     values: dict[str, Any] = {"runs": len(runs)}
@@ -277,18 +298,18 @@ def change_exposures(session_id: int, changes: Mapping[str, Mapping[str, Any]]) 
 
 def _told(report: Report) -> dict[str, str]:
     """Grid square and foil hole as the name itself tells them."""
-    told = {
-        "grid_square": identity.grid_square(report.name),
-        "foil_hole": identity.foil_hole(report.name),
-    }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, tell in _TELLERS.items() if (value := tell(report.name))}
 
 
 def _fills(exposures: Mapping[str, dict], merged: Mapping[str, Report]) -> dict[str, dict[str, str]]:
     """What the reports' names tell and these exposures do not know yet."""
     found = {}
     for key, exposure in exposures.items():
-        told = {name: value for name, value in _told(merged[key]).items() if not exposure[name]}
+        told = {
+            name: value
+            for name, tell in _TELLERS.items()
+            if not exposure[name] and (value := tell(merged[key].name))
+        }
         if told:
             found[key] = told
     return found
@@ -308,28 +329,28 @@ def _exposures(
     return {row["identity"]: row for row in rows}
 
 
-def _make_exposures(writer: _Writer, new: Sequence[tuple[Report, Mapping]]) -> None:
-    """Insert exposures under the summary's lock; `new` has reports and their values."""
+def _make_exposures(writer: _Writer, new: Sequence[tuple[Report, Mapping]]) -> dict[str, dict]:
+    """Insert exposures under the summary's lock; `new` has reports and their values. Answers them by identity."""
     if not new:
-        return
+        return {}
     writer.add_exposures(len(new))
     rows = []
+    unknown = dict.fromkeys(EXPOSURE_FIELDS) | {"grid_square": "", "foil_hole": ""}
     for report, values in new:
-        told = _told(report)
-        row = {"acquired_at": None, "grid_square": "", "foil_hole": ""} | told | values
+        row = unknown | _told(report) | values
         rows.append(
             (
                 writer.session_id,
                 report.identity,
                 report.name,
-                *(row.get(name) for name in EXPOSURE_FIELDS),
+                *_exposure_values(row),
                 "",
                 "",
                 writer.next_exposure_revision(),
                 writer.now,
             )
         )
-    bulk.insert(
+    made = bulk.insert(
         Exposure,
         [
             "session",
@@ -342,7 +363,9 @@ def _make_exposures(writer: _Writer, new: Sequence[tuple[Report, Mapping]]) -> N
             "created_at",
         ],
         rows,
+        returning=("identity", "pk"),
     )
+    return {key: {"pk": pk} for key, pk in made}
 
 
 def _change_exposures(writer: _Writer, known: Mapping[str, dict], changed: Mapping[str, dict]) -> None:
@@ -387,13 +410,13 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
         run = writer.run
         if writer.all_runs:
             writer.summary  # noqa: B018  (the lock: exposures stand still from here on)
-        exposures = _exposures(session_id, merged, _TOLD)
-        rows = _micrographs(run, {row["pk"] for row in exposures.values()})
+        known = _known_micrographs(run, merged)
+        exposures, rows = known.exposures, known.micrographs
         points = _points(rows, merged, exposures)
         tally = Tally({name: getattr(run, name) for name in COUNTERS}, run.histograms)
         outcome = Outcome()
         new: list[tuple[Report, dict, bytes | None]] = []
-        changed: list[tuple[int, dict]] = []
+        changed: list[tuple[dict, dict, list[str]]] = []
         picks: dict[int, bytes | None] = {}
         conflicts = []
         for key, report in merged.items():
@@ -402,20 +425,18 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
             if before is None:
                 after = _merge_micrograph(_UNKNOWN, report.values, None)
                 new.append((report, after, report.values.get("coordinates")))
-                tally.add(after)
                 continue
             if before["name"] != report.name:
                 conflicts.append(_collision(places[key], report.name, before["name"]))
                 continue
-            stored = points.get(before["pk"])
+            stored = points.get(before["id"])
             after = _merge_micrograph(before, report.values, stored)
             fields = [name for name in _ROW_FIELDS if before[name] != after[name]]
             posted = report.values.get("coordinates", stored)
             if posted != stored:
-                picks[before["pk"]] = posted
+                picks[before["id"]] = posted
             if fields or posted != stored:
-                changed.append((before["pk"], after))
-                tally.change(before, after, fields)
+                changed.append((before, after, fields))
         if conflicts:
             raise Refused(conflicts)
         outcome.created, outcome.updated = len(new), len(changed)
@@ -425,23 +446,22 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
             outcome.revision = run.revision
             return outcome
 
-        writer.refuse_archived()
+        writer.refuse_archived(known.session_status)
         if fills:
             writer.need_all_runs()
             _change_exposures(writer, exposures, fills)
         missing = [(report, {}) for report, _, _ in new if report.identity not in exposures]
         if missing:
-            writer.summary  # noqa: B018  (the lock)
-            # Another run may have made them since they were looked for, under a name that tells less.
-            found = _exposures(session_id, [report.identity for report, _ in missing], _TOLD)
-            if _fills(found, merged):
-                writer.need_all_runs()
-            exposures |= found
-            missing = [pair for pair in missing if pair[0].identity not in exposures]
-            _make_exposures(writer, missing)
-            exposures |= _exposures(session_id, [report.identity for report, _ in missing], ())
-        first = run.revision + 1
-        bulk.insert(
+            if writer.summary.exposure_revision != known.exposure_revision:
+                # Another run may have made them since they were looked for, under a name that tells less.
+                found = _exposures(session_id, [report.identity for report, _ in missing], _TOLD)
+                if _fills(found, merged):
+                    writer.need_all_runs()
+                exposures |= found
+                missing = [pair for pair in missing if pair[0].identity not in exposures]
+            exposures |= _make_exposures(writer, missing)
+        first = writer.reserve(run, len(new) + len(changed))
+        made = bulk.insert(
             Micrograph,
             _INSERTED,
             [
@@ -449,19 +469,18 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
                     run.pk,
                     exposures[report.identity]["pk"],
                     report.name,
-                    *(after[name] for name in _ROW_FIELDS),
+                    *_row_values(after),
                     "",
                     "",
-                    writer.next_revision(run),
+                    revision,
                     writer.now,
                 )
-                for report, after, _ in new
+                for revision, (report, after, _) in enumerate(new, first)
             ],
+            returning=("exposure", "pk") if any(posted is not None for _, _, posted in new) else (),
         )
-        if any(posted is not None for _, _, posted in new):
-            ids = dict(
-                Micrograph.objects.filter(run=run, revision__gte=first).values_list("exposure_id", "pk")
-            )
+        if made:
+            ids = dict(made)
             picks |= {
                 ids[exposures[report.identity]["pk"]]: posted
                 for report, _, posted in new
@@ -471,10 +490,12 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
             Micrograph,
             [*_ROW_FIELDS, "revision"],
             [
-                (*(after[name] for name in _ROW_FIELDS), writer.next_revision(run), pk)
-                for pk, after in changed
+                (*_row_values(after), revision, before["id"])
+                for revision, (before, after, _) in enumerate(changed, first + len(new))
             ],
         )
+        tally.add_all([after for _, after, _ in new])
+        tally.change_all(changed)
         _write_picks(picks, set(points))
         writer.count(run, tally)
         outcome.revision = run.revision
@@ -484,6 +505,7 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
 
 
 _ROW_FIELDS = (*MICROGRAPH_FIELDS, "particles_counted")
+_row_values = itemgetter(*_ROW_FIELDS)
 _UNKNOWN = dict.fromkeys(MICROGRAPH_FIELDS) | {"particles_counted": False}
 _INSERTED = [
     "run",
@@ -529,13 +551,55 @@ def _collision(index: int, name: str, other: str) -> dict:
     }
 
 
-def _micrographs(run: ProcessingRun, exposure_ids: set[int]) -> dict[int, dict]:
-    if not exposure_ids or not run.micrographs:
-        return {}
-    rows = Micrograph.objects.filter(run=run, exposure__in=exposure_ids).values(
-        "pk", "exposure_id", "name", *_ROW_FIELDS
+_MICROGRAPH_READ = ("id", "name", *_ROW_FIELDS)
+# Each identity is looked up by the exposures' unique index, and its micrograph by its own, never by walking the
+# session or the run: SQLite keeps the order of left joins, PostgreSQL a subquery with OFFSET as it stands.
+_LOOKED_UP = {
+    "sqlite": (
+        "LEFT JOIN preprocessing_exposure e ON e.session_id = %s AND e.identity = wanted.value "
+        "LEFT JOIN preprocessing_micrograph m ON m.run_id = %s AND m.exposure_id = e.id "
+    ),
+    "postgresql": (
+        "LEFT JOIN LATERAL (SELECT * FROM preprocessing_exposure "
+        "WHERE session_id = %s AND identity = wanted.value OFFSET 0) e ON true "
+        "LEFT JOIN LATERAL (SELECT * FROM preprocessing_micrograph "
+        "WHERE run_id = %s AND exposure_id = e.id OFFSET 0) m ON true "
+    ),
+}
+
+
+@dataclass(slots=True)
+class _Known:
+    """What one statement finds of a batch: exposures by identity, the run's micrographs of them by exposure.
+
+    With the session's status and its exposures' revision, of the same moment: while that revision stays, no
+    exposure is made or changed.
+    """
+
+    exposures: dict[str, dict] = field(default_factory=dict)
+    micrographs: dict[int, dict] = field(default_factory=dict)
+    session_status: str = ""
+    exposure_revision: int = 0
+
+
+def _known_micrographs(run: ProcessingRun, identities: Iterable[str]) -> _Known:
+    columns = ", ".join(f"m.{name}" for name in _MICROGRAPH_READ)
+    found = bulk.select_texts(
+        "SELECT s.status, y.exposure_revision, e.identity, e.id, e.grid_square, e.foil_hole, "  # noqa: S608
+        f"{columns} FROM {{wanted}} {_LOOKED_UP[connection.vendor]}"
+        "LEFT JOIN sessions_app_session s ON s.id = %s "
+        "LEFT JOIN sessions_app_sessionsummary y ON y.session_id = s.id",
+        identities,
+        [run.session_id, run.pk, run.session_id],
     )
-    return {row["exposure_id"]: row for row in rows}
+    known = _Known()
+    for status, exposure_revision, key, pk, grid_square, foil_hole, *micrograph in found:
+        known.session_status, known.exposure_revision = status, exposure_revision
+        if key is not None:
+            known.exposures[key] = {"pk": pk, "grid_square": grid_square, "foil_hole": foil_hole}
+            if micrograph[0] is not None:
+                known.micrographs[pk] = dict(zip(_MICROGRAPH_READ, micrograph, strict=True))
+    return known
 
 
 def _points(rows: Mapping[int, dict], merged: Mapping[str, Report], exposures: Mapping[str, dict]) -> dict:
@@ -546,7 +610,7 @@ def _points(rows: Mapping[int, dict], merged: Mapping[str, Report], exposures: M
             "particles" in report.values and report.values["particles"] is None
         )
         if matters and key in exposures and (row := rows.get(exposures[key]["pk"])):
-            wanted.append(row["pk"])
+            wanted.append(row["id"])
     if not wanted:
         return {}
     found = Coordinates.objects.filter(pk__in=wanted).values_list("pk", "points")
@@ -555,8 +619,9 @@ def _points(rows: Mapping[int, dict], merged: Mapping[str, Report], exposures: M
 
 def _merge_micrograph(before: Mapping, values: Mapping, stored: bytes | None) -> dict:
     """The row after the values were set; `stored` are its picks so far."""
-    after = {name: before[name] for name in _ROW_FIELDS}
-    after.update((name, value) for name, value in values.items() if name != "coordinates")
+    after = dict(zip(_ROW_FIELDS, _row_values(before), strict=True))
+    after |= values
+    after.pop("coordinates", None)
     if "particles" in values:
         after["particles_counted"] = False
     posted = values.get("coordinates", stored)
