@@ -1,20 +1,7 @@
-// The booking form: long lists of people can be searched, and the end moves along with the start.
+// The booking form: long lists of people can be searched, and the end moves along with the start. On its own page
+// and, once the calendar has opened it, in the dialog.
 (() => {
-  for (const select of document.querySelectorAll("select[data-search]")) {
-    if (window.TomSelect && select.options.length > 8) {
-      new window.TomSelect(select, {
-        plugins: select.multiple ? ["remove_button"] : [],
-        maxOptions: 500,
-        // At once: whoever types a name and presses Enter means the one they see, not the one before.
-        refreshThrottle: 0,
-        allowEmptyOption: true,
-      });
-    }
-  }
-
-  const start = document.getElementById("id_start");
-  const end = document.getElementById("id_end");
-  if (!start || !end) return;
+  "use strict";
 
   const pad = (number) => String(number).padStart(2, "0");
   // Read and written as UTC only to count minutes: the facility's wall clock is what both fields show.
@@ -25,11 +12,35 @@
       `${time.getUTCFullYear()}-${pad(time.getUTCMonth() + 1)}-${pad(time.getUTCDate())}` +
       `T${pad(time.getUTCHours())}:${pad(time.getUTCMinutes())}`;
   };
-  let length = minutes(end) - minutes(start);
-  start.addEventListener("change", () => {
-    if (start.value && length > 0) write(end, minutes(start) + length);
-  });
-  end.addEventListener("change", () => {
-    length = minutes(end) - minutes(start);
+
+  function setUp(root) {
+    for (const select of root.querySelectorAll("select[data-search]")) {
+      if (window.TomSelect && !select.tomselect && select.options.length > 8) {
+        new window.TomSelect(select, {
+          plugins: select.multiple ? ["remove_button"] : [],
+          maxOptions: 500,
+          // At once: whoever types a name and presses Enter means the one they see, not the one before.
+          refreshThrottle: 0,
+          allowEmptyOption: true,
+        });
+      }
+    }
+
+    const start = root.querySelector("#id_start");
+    const end = root.querySelector("#id_end");
+    if (!start || !end || start.dataset.movesEnd) return;
+    start.dataset.movesEnd = "yes";
+    let length = minutes(end) - minutes(start);
+    start.addEventListener("change", () => {
+      if (start.value && length > 0) write(end, minutes(start) + length);
+    });
+    end.addEventListener("change", () => {
+      length = minutes(end) - minutes(start);
+    });
+  }
+
+  setUp(document);
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.target.id === "dialog-content") setUp(event.target);
   });
 })();

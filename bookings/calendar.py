@@ -1,0 +1,308 @@
+"""The calendar's range query turned into events: what a person may know of the bookings in a stretch of time.
+
+Times go out and come back as the facility's wall clock without an offset ("2026-11-24T09:00:00"): the calendar
+draws them as they are, whatever the browser's own zone, and only here do they become moments again. On the night
+when the clocks go back an hour is shown twice; an edge that was not dragged therefore keeps its exact moment.
+
+What a range costs depends on what lies in it, not on how many bookings there are (`in_range`).
+"""
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.core.exceptions import ValidationError
+from django.db.models import OuterRef, Q, Subquery
+from django.urls import reverse
+from django.utils import timezone
+
+from bookings import access
+from bookings.models import Booking
+from bookings.services import booking_update
+from microscopes.models import Microscope
+from people.fields import FIRST_YEAR, LAST_YEAR
+from people.models import Lab, User
+
+# A little more than a year, so that a year's view with its first and last week fits.
+LONGEST_RANGE = datetime.timedelta(days=400)
+
+BLACK, WHITE = "#000000", "#ffffff"
+
+
+KIND_WORDS = {kind.value: str(kind.label).capitalize() for kind in Booking.Kind}
+PUBLIC_WORDS = KIND_WORDS | {access.BOOKED: "Booked"}
+
+
+# -- Times -----------------------------------------------------------------------------------------------------
+def wall(moment: datetime.datetime) -> datetime.datetime:
+    """The facility's wall clock at the moment, to the second, naive."""
+    return timezone.localtime(moment).replace(tzinfo=None, microsecond=0)
+
+
+def placed(start: datetime.datetime, end: datetime.datetime) -> tuple[str, str]:
+    """Where the calendar draws [start, end): both in wall time.
+
+    A booking within the repeated hour may end earlier on the clock than it began; it is drawn at its true length.
+    """
+    first, last = wall(start), wall(end)
+    if last <= first:
+        last = first + max(end - start, datetime.timedelta(seconds=1))
+    return first.isoformat(), last.isoformat()
+
+
+def moment_of(text: str) -> datetime.datetime:
+    """The moment of a wall-clock time such as "2026-11-24T09:00". Raises ValidationError, also for times that the
+    change to or from summer time removes or repeats."""
+    try:
+        naive = datetime.datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        naive = None
+    if naive is None or naive.tzinfo is not None:
+        raise ValidationError("Write a date and a time of the facility, such as 2026-11-24T09:00.")
+    if not FIRST_YEAR <= naive.year <= LAST_YEAR:
+        raise ValidationError(f"Give a year between {FIRST_YEAR} and {LAST_YEAR}.")
+    zone = timezone.get_current_timezone()
+    first, second = naive.replace(tzinfo=zone), naive.replace(tzinfo=zone, fold=1)
+    if first.utcoffset() != second.utcoffset():
+        when = f"{naive:%H:%M} on {naive:%a} {naive.day} {naive:%b}"
+        if first.utcoffset() < second.utcoffset():
+            raise ValidationError(
+                f"There is no {when}: the clocks go forward. Choose a time before or after."
+            )
+        raise ValidationError(
+            f"{when} comes twice: the clocks go back. Choose a time before or after that hour."
+        )
+    return first
+
+
+def midnight(text: str) -> datetime.datetime:
+    """The beginning of the facility's day that an ISO date or wall-clock time names. Raises ValidationError."""
+    try:
+        day = datetime.datetime.fromisoformat(text).date()
+    except (TypeError, ValueError):
+        raise ValidationError("Write a day such as 2026-11-24.") from None
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise ValidationError(f"Give a year between {FIRST_YEAR} and {LAST_YEAR}.")
+    return day_start(day)
+
+
+def day_start(day: datetime.date) -> datetime.datetime:
+    return timezone.make_aware(datetime.datetime.combine(day, datetime.time()))
+
+
+def current_offset() -> str:
+    """The facility's offset now, "+01:00": where the now-line is and which day is today."""
+    text = f"{timezone.localtime():%z}"
+    return f"{text[:3]}:{text[3:5]}"
+
+
+# -- Colours ---------------------------------------------------------------------------------------------------
+def luminance(colour: str) -> float:
+    """Relative luminance of "#rrggbb", 0 to 1 (WCAG 2.2)."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def text_colour(ground: str) -> str:
+    """Black or white, whichever is read better on this ground; one of them always has 4.5 or more."""
+    return max(WHITE, BLACK, key=lambda colour: contrast(ground, colour))
+
+
+# -- What is shown ---------------------------------------------------------------------------------------------
+def shown_microscopes() -> list[Microscope]:
+    """The calendar's rows: whatever is in service. Bookings of retired ones are in the list of bookings."""
+    return list(Microscope.objects.in_service())
+
+
+def in_range(start: datetime.datetime, end: datetime.datetime, microscopes: Iterable[Microscope]):
+    """Standing bookings of the microscopes that share time with [start, end).
+
+    No index answers "starts before, ends after" without walking through all that came before or all that comes
+    after. But what blocks a microscope never overlaps, so of those that began earlier at most the latest one
+    reaches into the range; it is looked up for each microscope, and the rest begin within it. Slots may lie over
+    each other: those that cover the range's first moment are asked for by their own.
+    """
+    ids = [microscope.pk for microscope in microscopes]
+    latest = (
+        Booking.objects.filter(microscope=OuterRef("pk"), start__lt=start)
+        .blocking()
+        .order_by("-start")
+        .values("pk")[:1]
+    )
+    reaching = Microscope.objects.filter(pk__in=ids).order_by().values_list(Subquery(latest), flat=True)
+    covering = (
+        Booking.objects.filter(microscope__in=ids, kind=Booking.Kind.SLOT)
+        .standing()
+        .covering(start)
+        .order_by()
+        .values_list("pk", flat=True)
+    )
+    earlier = [pk for pk in reaching if pk is not None] + list(covering)
+    return Booking.objects.filter(
+        Q(start__gte=start, start__lt=end) | Q(pk__in=earlier), microscope__in=ids, end__gt=start
+    ).standing()
+
+
+@dataclass(slots=True)
+class Entry:
+    """The columns of a booking that the calendar needs; read as such, a year's rows take no longer than they must."""
+
+    pk: int
+    microscope_id: int
+    kind: str
+    title: str
+    start: datetime.datetime
+    end: datetime.datetime
+    owner_id: int
+    operator_id: int | None
+    creator_id: int
+    lab_id: int | None
+    details_visible: bool
+    is_cancelled: bool = False
+
+    FIELDS = (
+        "pk", "microscope_id", "kind", "title", "start", "end", "owner_id", "operator_id", "creator_id", "lab_id",
+        "details_visible",
+    )  # fmt: skip
+
+    @property
+    def has_started(self) -> bool:
+        return self.start <= timezone.now()
+
+
+def check_range(start: datetime.datetime, end: datetime.datetime) -> None:
+    """Raise ValidationError for what the calendar does not answer in one go."""
+    if end <= start:
+        raise ValidationError("The range must end after it starts.")
+    if end - start > LONGEST_RANGE:
+        raise ValidationError(
+            f"The calendar tells at most {LONGEST_RANGE.days} days at once. Ask for a shorter range."
+        )
+
+
+def events(user, start: datetime.datetime, end: datetime.datetime, microscopes: Iterable[Microscope]) -> list:
+    """What the user may know of the bookings of these microscopes in [start, end), as JSON-ready dicts by start.
+
+    Of others' bookings that is the microscope, the time and "Booked" (or that the facility's own staff have it
+    down, see `access.public_kind`): no id, title, person or lab. The number of queries does not depend on how many
+    bookings there are.
+    """
+    bookings = in_range(start, end, microscopes)
+    bookings = bookings.blocking_or_visible_to(user).with_details_visible_to(user).order_by("start", "pk")
+    entries = [Entry(*row) for row in bookings.values_list(*Entry.FIELDS)]
+    readable = [entry for entry in entries if entry.details_visible]
+    owners = User.objects.in_bulk({entry.owner_id for entry in readable})
+    labs = Lab.objects.in_bulk({entry.lab_id for entry in readable if entry.lab_id is not None})
+    return [_event(user, entry, owners, labs) for entry in entries]
+
+
+def _event(user, entry: Entry, owners: dict[int, User], labs: dict[int, Lab]) -> dict:
+    start, end = placed(entry.start, entry.end)
+    told = {"microscope": entry.microscope_id, "start": start, "end": end}
+    if not entry.details_visible:
+        kind = access.public_kind(entry)
+        return told | {"kind": kind, "title": PUBLIC_WORDS[kind]}
+    lab = labs.get(entry.lab_id)
+    owner = str(owners[entry.owner_id])
+    is_plain = entry.kind == Booking.Kind.BOOKING
+    return told | {
+        "id": entry.pk,
+        "kind": entry.kind,
+        "title": entry.title or (str(lab or owner) if is_plain else KIND_WORDS[entry.kind]),
+        "owner": owner,
+        "lab": str(lab) if lab else "",
+        "url": reverse("bookings:detail", args=[entry.pk]),
+        "can_change": access.can_change(user, entry),
+    }
+
+
+# -- By days, for phones and for whoever prefers to read -------------------------------------------------------
+@dataclass
+class Line:
+    """One booking on one day."""
+
+    event: dict
+    microscope: Microscope
+    clock: str
+
+
+@dataclass
+class Day:
+    date: datetime.date
+    is_today: bool
+    lines: list[Line]
+
+
+def by_days(
+    found: list[dict], microscopes: Iterable[Microscope], first: datetime.date, count: int
+) -> list[Day]:
+    """The events under each of the `count` days that they touch, microscopes in their order at the same time."""
+    named = {microscope.pk: microscope for microscope in microscopes}
+    today = timezone.localdate()
+    dates = [first + datetime.timedelta(days=n) for n in range(count)]
+    days = {date: Day(date, date == today, []) for date in dates}
+    for event in found:
+        start = datetime.datetime.fromisoformat(event["start"])
+        end = datetime.datetime.fromisoformat(event["end"])
+        date = max(start.date(), first)
+        while date in days and datetime.datetime.combine(date, datetime.time()) < end:
+            clock = _clock(start, end, date)
+            days[date].lines.append(Line(event, named[event["microscope"]], clock))
+            date += datetime.timedelta(days=1)
+    return list(days.values())
+
+
+def _clock(start: datetime.datetime, end: datetime.datetime, date: datetime.date) -> str:
+    """When on this day: "09:00–18:00", "all day", "from 22:00" with the day on which it goes on."""
+    begins = datetime.datetime.combine(date, datetime.time())
+    ends = begins + datetime.timedelta(days=1)
+    if start <= begins and end >= ends:
+        return "all day"
+    if end > ends:
+        return f"from {start:%H:%M}"
+    if start < begins:
+        return f"until {end:%H:%M}"
+    return f"{start:%H:%M}–{'24:00' if end == ends else f'{end:%H:%M}'}"
+
+
+# -- Moving ----------------------------------------------------------------------------------------------------
+class Stale(ValidationError):
+    """The booking is not any more where the person saw it."""
+
+
+def move(
+    *, booking: Booking, actor, start: str, end: str, microscope: Microscope | None, seen: tuple
+) -> Booking:
+    """Move or resize to [start, end) in wall time, on another microscope where one is given.
+
+    `seen` is the placement (start, end) that the person saw, as `placed` wrote it. Raises Stale where it was moved
+    meanwhile and ValidationError, from here or from the booking's rules, with what to do.
+    """
+    now = placed(booking.start, booking.end)
+    if tuple(seen) != now:
+        raise Stale("This booking was changed meanwhile; the calendar shows now where it is.")
+    changes = {}
+    for name, wanted, was in (("start", start, now[0]), ("end", end, now[1])):
+        # Compared as clocks: what was not dragged keeps its exact moment, and needs no choice of a repeated hour.
+        if _clock_text(wanted) != was:
+            try:
+                changes[name] = moment_of(wanted)
+            except ValidationError as error:
+                raise ValidationError({name: error.messages}) from error
+    if microscope is not None and microscope.pk != booking.microscope_id:
+        changes["microscope"] = microscope
+    return booking_update(booking=booking, actor=actor, **changes) if changes else booking
+
+
+def _clock_text(text: str) -> str:
+    try:
+        return datetime.datetime.fromisoformat(text).isoformat()
+    except (TypeError, ValueError):
+        return text

@@ -1,0 +1,203 @@
+"""The calendar page, its range call, the booking form as a dialog, and moving by drag and drop."""
+
+import datetime
+import json
+
+import orjson
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.views.generic import TemplateView, View
+
+from bookings import access, calendar
+from bookings.models import Booking
+from bookings.rules import nothing_overlaps, span
+from bookings.views import BookingCreateView
+from people import words
+
+#: name in the address -> what the button says
+VIEWS = {"week": "Week", "month": "Month", "timeline": "Timeline", "weeks": "4 weeks", "list": "Days"}
+LIST_DAYS = 7
+# In a week's columns more microscopes than these get too narrow to read; each has its own row in the timeline.
+WEEK_COLUMNS_AT_MOST = 2
+
+
+def chosen_microscopes(request, microscopes):
+    """Those that the address names by code, ignoring case; all where it names none that is shown."""
+    codes = {code.lower() for code in request.GET.getlist("microscope")}
+    return [microscope for microscope in microscopes if microscope.code.lower() in codes] or microscopes
+
+
+class CalendarView(TemplateView):
+    """The page, and for htmx the days of the list alone. The grids fetch what they show from the range call."""
+
+    def get_template_names(self):
+        htmx = self.request.htmx
+        return [
+            "bookings/_calendar_days.html"
+            if htmx and not htmx.history_restore_request
+            else "bookings/calendar.html"
+        ]
+
+    def get_context_data(self, **kwargs):
+        context = super().get_context_data(**kwargs)
+        user = self.request.user
+        microscopes = calendar.shown_microscopes()
+        chosen = chosen_microscopes(self.request, microscopes)
+        view = self.request.GET.get("view", "")
+        day = self._day()
+        may_book = access.can_create(user)
+        is_default = view not in VIEWS
+        if is_default:
+            view = "week" if len(microscopes) <= WEEK_COLUMNS_AT_MOST else "timeline"
+        context |= {"microscopes": microscopes, "day": day, "view": view, "may_book": may_book}
+        if view == "list":
+            start = calendar.day_start(day)
+            last = day + datetime.timedelta(days=LIST_DAYS - 1)
+            end = calendar.day_start(last + datetime.timedelta(days=1))
+            found = calendar.events(user, start, end, chosen)
+            context |= {
+                "days": calendar.by_days(found, chosen, day, LIST_DAYS),
+                "previous": day - datetime.timedelta(days=LIST_DAYS),
+                "next": day + datetime.timedelta(days=LIST_DAYS),
+                "range": words.span(start, end),
+            }
+        named = {microscope.code for microscope in chosen} if len(chosen) < len(microscopes) else set()
+        context["chosen"] = named
+        context["views"] = VIEWS
+        context["config"] = {
+            "user": user.pk,
+            "view": None if is_default else view,
+            "usualView": "week" if len(microscopes) <= WEEK_COLUMNS_AT_MOST else "timeline",
+            "date": day.isoformat() if "date" in self.request.GET else None,
+            "today": timezone.localdate().isoformat(),
+            "offset": calendar.current_offset(),
+            "chosen": sorted(named),
+            "mayBook": may_book,
+            "page": reverse("bookings:calendar"),
+            "events": reverse("bookings:calendar-events"),
+            "book": reverse("bookings:calendar-new"),
+            "microscopes": [
+                {
+                    "id": str(microscope.pk),
+                    "code": microscope.code,
+                    "name": microscope.name,
+                    "colour": microscope.colour,
+                    "text": calendar.text_colour(microscope.colour),
+                    "note": "" if microscope.status == "active" else microscope.get_status_display(),
+                }
+                for microscope in microscopes
+            ],
+        }
+        return context
+
+    def _day(self) -> datetime.date:
+        """The address's day; today where it names none. A year's room is left before and after."""
+        try:
+            return timezone.localtime(calendar.midnight(self.request.GET.get("date", ""))).date()
+        except ValidationError:
+            return timezone.localdate()
+
+    def render_to_response(self, context, **kwargs):
+        response = super().render_to_response(context, **kwargs)
+        response.headers["Vary"] = "HX-Request"
+        return response
+
+
+def answer(content: dict, status: int = 200) -> HttpResponse:
+    response = HttpResponse(orjson.dumps(content), status=status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+class CalendarEventsView(View):
+    """GET ?start=2026-11-23&end=2026-11-30&microscope=krios1: the events of these days, the last one not included.
+
+    Days are the facility's. Answers 400 with words for a range that is no range or too long.
+    """
+
+    def get(self, request):
+        try:
+            start, end = (calendar.midnight(request.GET.get(name, "")) for name in ("start", "end"))
+            calendar.check_range(start, end)
+        except ValidationError as error:
+            return answer({"detail": " ".join(error.messages)}, 400)
+        microscopes = chosen_microscopes(request, calendar.shown_microscopes())
+        return answer(
+            {
+                "events": calendar.events(request.user, start, end, microscopes),
+                "offset": calendar.current_offset(),
+            }
+        )
+
+
+class CalendarBookView(BookingCreateView):
+    """The form for a new booking in the calendar's dialog; without the dialog it is the plain page."""
+
+    def get_template_names(self):
+        return ["bookings/_calendar_form.html"] if self.request.htmx else super().get_template_names()
+
+    def form_valid(self, form):
+        if not self.request.htmx:
+            return super().form_valid(form)
+        booking = form.save()
+        if booking is None:
+            return self.form_invalid(form)
+        when = span(booking.start, booking.end)
+        told = {
+            "message": self.success_message.format(microscope=booking.microscope, when=when),
+            "url": reverse("bookings:detail", args=[booking.pk]),
+        }
+        return HttpResponse(status=204, headers={"HX-Trigger": json.dumps({"emhub:booked": told})})
+
+
+class CalendarMoveView(View):
+    """POST start, end (wall time), microscope (id, optional), seen_start, seen_end: moves or resizes a booking.
+
+    200 with what was done; 400 where a rule refuses, 403 who may not, 404 not visible, 409 where the time is taken
+    or the booking is not where it was seen any more. Refusals say why in `detail`; nothing is changed then.
+    """
+
+    def post(self, request, pk):
+        try:
+            booking = self._booking(pk)
+            microscope = self._microscope(request.POST.get("microscope", ""))
+            start, end = request.POST.get("start", ""), request.POST.get("end", "")
+            seen = (request.POST.get("seen_start", ""), request.POST.get("seen_end", ""))
+            booking = calendar.move(
+                booking=booking, actor=request.user, start=start, end=end, microscope=microscope, seen=seen
+            )
+        except Http404:
+            return answer({"detail": "This booking is not there any more."}, 404)
+        except PermissionDenied as error:
+            return answer({"detail": str(error)}, 403)
+        except calendar.Stale as error:
+            return answer({"detail": error.message}, 409)
+        except ValidationError as error:
+            status = 409 if nothing_overlaps.__name__ in codes(error) else 400
+            return answer({"detail": " ".join(error.messages)}, status)
+        when = span(booking.start, booking.end)
+        return answer({"detail": f"Moved. {booking.microscope} is booked from {when}."})
+
+    def _booking(self, pk) -> Booking:
+        booking = Booking.objects.visible_to(self.request.user).with_people().filter(pk=pk).first()
+        if booking is None:
+            raise Http404
+        if not access.can_change(self.request.user, booking):
+            raise PermissionDenied(access.refusal_to_change(booking))
+        return booking
+
+    def _microscope(self, text):
+        if not text:
+            return None
+        found = next((one for one in calendar.shown_microscopes() if str(one.pk) == text), None)
+        if found is None:
+            raise ValidationError({"microscope": "This microscope is not in service. Choose another one."})
+        return found
+
+
+def codes(error: ValidationError) -> set:
+    """The codes of an error's messages, by which the rules name themselves."""
+    lists = error.error_dict.values() if hasattr(error, "error_dict") else [error.error_list]
+    return {one.code for errors in lists for one in errors}
