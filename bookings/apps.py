@@ -7,8 +7,10 @@ class BookingsConfig(AppConfig):
     verbose_name = "Bookings"
 
     def ready(self):
-        from bookings import mail, notices
+        from bookings import feed_views, mail, notices
         from bookings.overlap import OVERLAP
+        from people import sections
 
         post_migrate.connect(OVERLAP.ensure, sender=self, dispatch_uid="bookings.overlap")
         notices.register(mail.on_notice, in_transaction=True)
+        sections.register("bookings/_feeds.html", feed_views.section)

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from bookings import calendar_views, views
+from bookings import feed_views
 from bookings.handover_views import HandOverView
 
 app_name = "bookings"
@@ -18,5 +19,9 @@ urlpatterns = [
     path("<int:pk>/", views.BookingDetailView.as_view(), name="detail"),
     path("<int:pk>/edit/", views.BookingUpdateView.as_view(), name="edit"),
     path("<int:pk>/cancel/", views.BookingCancelView.as_view(), name="cancel"),
+    path("feeds/new/", feed_views.FeedMakeView.as_view(), name="feed-make"),
+    path("feeds/<int:pk>/renew/", feed_views.FeedRenewView.as_view(), name="feed-renew"),
+    path("feeds/<int:pk>/stop/", feed_views.FeedStopView.as_view(), name="feed-stop"),
+    path("feed/<int:pk>-<str:secret>.ics", feed_views.FeedView.as_view(), name="feed"),
     path("<int:pk>/hand-over/", HandOverView.as_view(), name="hand-over"),
 ]
