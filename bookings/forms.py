@@ -11,10 +11,11 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils import timezone
 
+from bookings.downtime import Hit, clear_for_upkeep, hits
 from bookings.models import Application, Booking, BookingSeries
-from bookings.rules import OVERRIDABLE, by_rule, people_to_operate, people_to_own
+from bookings.rules import OVERRIDABLE, UPKEEP, by_rule, people_to_operate, people_to_own, span
 from bookings.series import SCOPES, THIS, Repeat, series_cancel, series_create, series_update
-from bookings.services import BookingChanges, booking_cancel, booking_create
+from bookings.services import BookingChanges, booking_cancel, booking_create, booking_update
 from microscopes.models import Microscope
 from people.access import is_staff
 from people.changes import ChangedFieldsModelForm, add_errors
@@ -168,6 +169,8 @@ class BookingForm(ScopeMixin, OverrideMixin, ChangedFieldsModelForm):
         self.actor = actor
         # What was made or changed: several for a repeat.
         self.saved: list[Booking] = []
+        # What downtime would cancel or shorten.
+        self.hits: list[Hit] = []
         if not self.is_new:
             for name in [name for name in self.fields if name.startswith("repeat")]:
                 del self.fields[name]
@@ -262,19 +265,59 @@ class BookingForm(ScopeMixin, OverrideMixin, ChangedFieldsModelForm):
         """The booking, or None where a rule refused it; its words are then at the form's fields."""
         changed = self.changed_data if not self.is_new else self.cleaned_data
         fields = {name: self.cleaned_data[name] for name in changed if name in BookingChanges.__annotations__}
-        options = {"actor": self.actor, "override": self.override}
         try:
-            if self.is_new and (repeat := self._repeat()):
-                self.saved = series_create(repeat=repeat, **options, **fields)
-            elif self.is_new:
-                self.saved = [booking_create(**options, **fields)]
-            else:
-                booking = Booking.objects.select_related("microscope").get(pk=self.instance.pk)
-                self.saved = series_update(booking=booking, scope=self.scope, **options, **fields)
+            self.saved = self._saved(fields)
             return next((one for one in self.saved if one.pk == self.instance.pk), self.saved[0])
         except ValidationError as error:
+            self._list_hits()  # First: a field that is refused loses what was typed there.
             self.refuse(error)
             return None
+
+    def _saved(self, fields) -> list[Booking]:
+        options = {"actor": self.actor, "override": self.override}
+        if self.is_new and (repeat := self._repeat()):
+            return series_create(repeat=repeat, **options, **fields)
+        if self.is_new:
+            return [self._cleared(lambda: booking_create(**options, **fields))]
+        booking = Booking.objects.select_related("microscope").get(pk=self.instance.pk)
+        if self.scope != THIS:
+            return series_update(booking=booking, scope=self.scope, **options, **fields)
+        return [self._cleared(lambda: booking_update(booking=booking, **options, **fields))]
+
+    def _cleared(self, save) -> Booking:
+        """Save, after what is in the way of downtime has given way where the staff confirmed that."""
+        if not self._is_upkeep() or "displace_confirmed" not in self.data:
+            return save()
+        shown = self.data.getlist("displace")
+        return clear_for_upkeep(
+            actor=self.actor,
+            kind=self.cleaned_data["kind"],
+            microscope=self.cleaned_data["microscope"],
+            start=self.cleaned_data["start"],
+            end=self.cleaned_data["end"],
+            confirmed={int(pk) for pk in shown if pk.isascii() and pk.isdigit()},
+            reason=self._reason(),
+            then=save,
+            apart_from=self.instance,
+        )
+
+    def _is_upkeep(self) -> bool:
+        return is_staff(self.actor) and self.cleaned_data.get("kind") in UPKEEP
+
+    def _list_hits(self) -> None:
+        """For staff's downtime over bookings: what is in the way, to be confirmed."""
+        if self._is_upkeep() and not self.cleaned_data.get("repeat") and self.scope == THIS:
+            data = self.cleaned_data
+            self.hits = hits(data["microscope"], data["start"], data["end"], apart_from=self.instance)
+            self.displace_reason = self._reason()
+
+    def _reason(self) -> str:
+        """What is proposed says no more than everyone may know: the staff's title is theirs."""
+        typed = self.data.get("displace_reason", "").strip()[:300]
+        if typed:
+            return typed
+        data = self.cleaned_data
+        return f"{data['microscope']} has {data['kind']} from {span(data['start'], data['end'])}."[:300]
 
     def _repeat(self) -> Repeat | None:
         data = self.cleaned_data
