@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, Q, Subquery
-from django.urls import reverse
 from django.utils import timezone
 
 from bookings import access
@@ -138,7 +137,7 @@ def in_range(start: datetime.datetime, end: datetime.datetime, microscopes: Iter
     )
     reaching = Microscope.objects.filter(pk__in=ids).order_by().values_list(Subquery(latest), flat=True)
     covering = (
-        Booking.objects.filter(microscope__in=ids, kind=Booking.Kind.SLOT)
+        Booking.objects.filter(kind=Booking.Kind.SLOT)
         .standing()
         .covering(start)
         .order_by()
@@ -191,22 +190,34 @@ def events(user, start: datetime.datetime, end: datetime.datetime, microscopes: 
     """What the user may know of the bookings of these microscopes in [start, end), as JSON-ready dicts by start.
 
     Of others' bookings that is the microscope, the time and "Booked" (or that the facility's own staff have it
-    down, see `access.public_kind`): no id, title, person or lab. The number of queries does not depend on how many
-    bookings there are.
+    down, see `access.public_kind`): no id, title, person or lab. Slots are told to whom they are open. The number of
+    queries does not depend on how many bookings there are.
     """
-    bookings = in_range(start, end, microscopes)
-    bookings = bookings.blocking_or_visible_to(user).with_details_visible_to(user).order_by("start", "pk")
+    bookings = in_range(start, end, microscopes).with_details_visible_to(user).order_by("start", "pk")
     entries = [Entry(*row) for row in bookings.values_list(*Entry.FIELDS)]
+    entries = _without_closed_slots(user, entries)
     readable = [entry for entry in entries if entry.details_visible]
     owners = User.objects.in_bulk({entry.owner_id for entry in readable})
     labs = Lab.objects.in_bulk({entry.lab_id for entry in readable if entry.lab_id is not None})
     return [_event(user, entry, owners, labs) for entry in entries]
 
 
+def _without_closed_slots(user, entries: list[Entry]) -> list[Entry]:
+    """Slots that are open for others alone take no time and tell nothing."""
+    foreign = [entry.pk for entry in entries if entry.kind == Booking.Kind.SLOT and not entry.details_visible]
+    if not foreign:
+        return entries
+    are_open = set(Booking.objects.filter(pk__in=foreign).slots_open_to(user).values_list("pk", flat=True))
+    closed = set(foreign) - are_open
+    return [entry for entry in entries if entry.pk not in closed]
+
+
 def _event(user, entry: Entry, owners: dict[int, User], labs: dict[int, Lab]) -> dict:
     start, end = placed(entry.start, entry.end)
     told = {"microscope": entry.microscope_id, "start": start, "end": end}
     if not entry.details_visible:
+        if entry.kind == Booking.Kind.SLOT:
+            return told | {"kind": entry.kind, "title": "Open slot"}
         kind = access.public_kind(entry)
         return told | {"kind": kind, "title": PUBLIC_WORDS[kind]}
     lab = labs.get(entry.lab_id)
@@ -218,7 +229,6 @@ def _event(user, entry: Entry, owners: dict[int, User], labs: dict[int, Lab]) ->
         "title": entry.title or (str(lab or owner) if is_plain else KIND_WORDS[entry.kind]),
         "owner": owner,
         "lab": str(lab) if lab else "",
-        "url": reverse("bookings:detail", args=[entry.pk]),
         "can_change": access.can_change(user, entry),
     }
 

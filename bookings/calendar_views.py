@@ -77,6 +77,7 @@ class CalendarView(TemplateView):
             "mayBook": may_book,
             "page": reverse("bookings:calendar"),
             "events": reverse("bookings:calendar-events"),
+            "detail": reverse("bookings:detail", args=[0]),
             "book": reverse("bookings:calendar-new"),
             "microscopes": [
                 {

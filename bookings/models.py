@@ -208,6 +208,12 @@ class Booking(models.Model):
             models.Index(fields=["microscope", "start", "end"], name="booking_microscope_time"),
             models.Index(fields=["start", "end"], name="booking_time"),
             models.Index(fields=["end"], name="booking_end"),
+            # Slots may lie over each other, so that those around a moment are found by no other (calendar.in_range).
+            models.Index(
+                fields=["kind", "end", "start"],
+                name="booking_kind_standing",
+                condition=Q(cancelled_at__isnull=True),
+            ),
         ]
 
     def __str__(self):

@@ -161,6 +161,7 @@
 
   function toEvent(told) {
     const scope = scopes.get(String(told.microscope));
+    if (told.id) told.url = config.detail.replace("/0/", `/${told.id}/`);
     const classes = [`is-${told.kind}`, told.url ? "is-open" : "is-others"];
     return {
       ...(told.id ? { id: String(told.id) } : {}),

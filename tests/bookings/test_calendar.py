@@ -92,7 +92,6 @@ def test_owner_and_lab_read_the_booking(client, booking, person, lab):
         "title": "Apoferritin",
         "owner": str(person),
         "lab": "Hall lab",
-        "url": f"/bookings/{booking.pk}/",
         "can_change": True,
     }
     client.force_login(person)
@@ -136,14 +135,28 @@ def test_special_time_of_others_reads_booked(client, krios):
     assert [(told["kind"], told["title"]) for told in events(client)] == [("booked", "Booked")]
 
 
-def test_slots_are_told_to_their_lab_and_staff(client, krios, lab, person):
-    BookingFactory(microscope=krios, owner=StaffFactory(), lab=lab, kind="slot", title="", start=at(1))
-    client.force_login(person)
-    assert [(told["kind"], told["title"], told["can_change"]) for told in events(client)] == [
-        ("slot", "Slot", False)
-    ]
+def test_slots_are_told_to_those_they_are_open_for(client, krios, lab, person):
+    staff = StaffFactory()
+    slot = BookingFactory(
+        microscope=krios, owner=staff, lab=None, kind="slot", title="Of the board", start=at(1)
+    )
+    # Open for anyone.
     client.force_login(UserFactory())
+    [told] = events(client)
+    assert told == {
+        "microscope": krios.pk,
+        "start": wall(slot.start),
+        "end": wall(slot.end),
+        "kind": "slot",
+        "title": "Open slot",
+    }
+    # Open for one lab.
+    slot.slot_labs.set([lab])
     assert events(client) == []
+    client.force_login(person)
+    assert [(told["kind"], told["title"]) for told in events(client)] == [("slot", "Open slot")]
+    client.force_login(staff)
+    assert [(told["title"], told["can_change"]) for told in events(client)] == [("Of the board", True)]
 
 
 def test_without_a_login_nothing_is_told(client, booking):
