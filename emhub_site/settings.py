@@ -1,5 +1,6 @@
 """Settings of the site. Everything a facility decides comes from the environment (see docs/operators)."""
 
+from datetime import timedelta
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -109,6 +110,7 @@ INSTALLED_APPS = [
     "crispy_bootstrap5",
     "django_htmx",
     "csp",
+    "axes",
     *(["demo"] if (BASE_DIR / "demo" / "management").is_dir() else []),
 ]
 MIDDLEWARE = [
@@ -124,6 +126,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "emhub_site.urls"
 WSGI_APPLICATION = "emhub_site.wsgi.application"
@@ -152,7 +155,10 @@ MESSAGE_TAGS = {message_levels.ERROR: "danger", message_levels.DEBUG: "secondary
 
 # -- People ------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "people.User"
-AUTHENTICATION_BACKENDS = ["people.backends.UsernameOrEmailBackend"]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # First, as it only says who may not even try.
+    "people.backends.UsernameOrEmailBackend",
+]
 LOGIN_URL = "people:login"
 LOGIN_REDIRECT_URL = "sessions:dashboard"
 LOGOUT_REDIRECT_URL = "people:login"
@@ -163,6 +169,19 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+# Failed logins of one name from one address, after which it is locked, and for how long.
+AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURES", 10, minimum=1, maximum=1000)
+AXES_COOLOFF_TIME = timedelta(minutes=env.integer("LOGIN_LOCK_MINUTES", 15, minimum=1, maximum=10_080))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_USERNAME_CALLABLE = "people.login_locks.login_name"
+AXES_CLIENT_IP_CALLABLE = "people.login_locks.login_address"
+AXES_LOCKOUT_CALLABLE = "people.login_locks.locked_out"
+AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = False
+# A lock ends when it was said to, however often someone tries meanwhile.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True  # Who logged in when is nobody's business.
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
 
 # -- Words and times ---------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en-gb"
@@ -267,6 +286,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", "INFO", LOG_LEVELS)},
     "loggers": {
         "django.server": {"level": "INFO"},
+        "axes": {"level": "WARNING"},
         # What a client did wrong it is told itself.
         "django.request": {"level": "ERROR"},
     },

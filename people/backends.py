@@ -5,24 +5,31 @@ from django.contrib.auth.backends import ModelBackend
 from django.db.models import Q
 
 
+def user_named(name: str):
+    """The person of this username or e-mail address, in any case; None if there is none. Service users never log in."""
+    User = get_user_model()
+    users = list(
+        User.objects.filter(Q(username__iexact=name) | Q(email__iexact=name), is_service=False)[:3]
+        if name
+        else []
+    )
+    # A username that looks like someone else's address wins over the address.
+    users.sort(key=lambda user: user.username.lower() != name.lower())
+    return users[0] if users else None
+
+
 class UsernameOrEmailBackend(ModelBackend):
-    """Django's own backend, that finds a person by e-mail address too. Service users never log in."""
+    """Django's own backend, that finds a person by e-mail address too."""
 
     def authenticate(self, request, username=None, password=None, **kwargs):
         if not username or password is None:
             return None
-        User = get_user_model()
-        users = list(
-            User.objects.filter(Q(username__iexact=username) | Q(email__iexact=username), is_service=False)[
-                :3
-            ]
-        )
-        # A username that looks like someone else's address wins over the address.
-        users.sort(key=lambda user: user.username.lower() != username.lower())
-        if not users:
-            User().set_password(password)  # Costs what a check costs, so that names cannot be found by time.
+        user = user_named(username)
+        if user is None:
+            get_user_model()().set_password(
+                password
+            )  # Costs what a check costs, so that names cannot be found by time.
             return None
-        user = users[0]
         return user if user.check_password(password) and self.user_can_authenticate(user) else None
 
     def user_can_authenticate(self, user):

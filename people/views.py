@@ -64,6 +64,7 @@ class PasswordResetConfirmView(auth_views.PasswordResetConfirmView):
     template_name = "people/password_set.html"
     form_class = forms.SetPasswordForm
     post_reset_login = True
+    post_reset_login_backend = "people.backends.UsernameOrEmailBackend"
     success_url = reverse_lazy("sessions:dashboard")
 
     def form_valid(self, form):

@@ -166,6 +166,8 @@ def test_what_a_facility_decides(show):
         ("RETENTION_DAYS", "sixty"),
         ("RETENTION_DAYS", "0"),
         ("API_MAX_BODY_MB", "32MB"),
+        ("LOGIN_FAILURES", "0"),
+        ("LOGIN_LOCK_MINUTES", "for ever"),
         ("API_RATE_PER_TOKEN", "plenty"),
         ("API_RATE_PER_ADDRESS", "-1"),
         ("IMAGE_MAX_MB", "-1"),
@@ -208,6 +210,7 @@ def test_the_examples_values_are_the_defaults(show, tmp_path):
     names = [
         "DEBUG", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "FACILITY_NAME", "LOGO_TEXT", "TIME_ZONE",
         "SESSION_NAME_PATTERN", "RETENTION_DAYS", "API_MAX_BODY_MB",
+        "AXES_FAILURE_LIMIT", "AXES_COOLOFF_TIME",
         "API_RATE_PER_TOKEN", "API_RATE_PER_ADDRESS", "IMAGE_MAX_MB", "IMAGE_MAX_PIXELS",
         "EMAIL_TIMEOUT", "DEFAULT_FROM_EMAIL", "LOGGING", "STATIC_ROOT",
     ]  # fmt: skip
