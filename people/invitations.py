@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
-from people import access
+from people import access, outbox
 from people.models import User
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,28 @@ def invitation_send(*, actor: User, user: User, url: str) -> bool:
     """
     if not access.can_reinvite(actor, user):
         raise PermissionDenied(f"{user} has set a password already, or you may not invite.")
+    try:
+        subject, message = _mail(actor, user, url)
+        send_mail(subject=subject, message=message, from_email=None, recipient_list=[user.email])
+    except (SMTPException, OSError) as error:
+        logger.warning("The invitation of %s could not be mailed: %s", user.username, error)
+        return False
+    return sends_mail()
+
+
+def invitation_queue(*, actor: User, user: User, url: str) -> None:
+    """Let the mail leave after the caller's transaction, tried again while the mail server fails (people/outbox.py).
+
+    For who does not see the link and for many at once. Raises PermissionDenied as above; here the head of a lab may,
+    for its members.
+    """
+    if not access.can_mail_invitation(actor, user):
+        raise PermissionDenied(f"{user} has set a password already, or you may not invite.")
+    subject, body = _mail(actor, user, url)
+    outbox.queue(to=user, subject=subject, body=body)
+
+
+def _mail(actor: User, user: User, url: str) -> tuple[str, str]:
     context = {
         "user": user,
         "actor": actor,
@@ -53,14 +75,6 @@ def invitation_send(*, actor: User, user: User, url: str) -> bool:
         "facility_name": settings.FACILITY_NAME,
         "logo_text": settings.LOGO_TEXT,
     }
-    try:
-        send_mail(
-            subject=f"Your account at {settings.FACILITY_NAME}",
-            message=render_to_string("people/mail/invitation.txt", context),
-            from_email=None,
-            recipient_list=[user.email],
-        )
-    except (SMTPException, OSError) as error:
-        logger.warning("The invitation of %s could not be mailed: %s", user.username, error)
-        return False
-    return sends_mail()
+    return f"Your account at {settings.FACILITY_NAME}", render_to_string(
+        "people/mail/invitation.txt", context
+    )

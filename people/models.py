@@ -3,6 +3,7 @@
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
 from django.db.models.functions import Lower
+from django.urls import reverse
 from django.utils import timezone
 
 from people.querysets import LabQuerySet, UserQuerySet
@@ -96,6 +97,9 @@ class Lab(models.Model):
 
     def __str__(self):
         return self.name
+
+    def get_absolute_url(self):
+        return reverse("people:lab", args=[self.pk])
 
 
 class Membership(models.Model):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from people import views
+from people import lab_views, views
 
 app_name = "people"
 
@@ -17,6 +17,13 @@ urlpatterns = [
         "password/set/<uidb64>/<token>/",
         views.PasswordResetConfirmView.as_view(),
         name="password_reset_confirm",
+    ),
+    path("labs/<int:pk>/", lab_views.LabView.as_view(), name="lab"),
+    path("labs/<int:pk>/members/<int:person>/remove/", lab_views.RemoveView.as_view(), name="lab_remove"),
+    path(
+        "labs/<int:pk>/members/<int:person>/invite/",
+        lab_views.InviteAgainView.as_view(),
+        name="lab_invite_again",
     ),
     path("invite/", views.InviteView.as_view(), name="invite"),
     path("invitations/<int:pk>/", views.InvitationView.as_view(), name="invitation"),
