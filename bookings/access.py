@@ -58,12 +58,17 @@ def can_create(user) -> bool:
     return bool(user.is_authenticated and user.is_active and not user.is_service)
 
 
+def can_change_all(user) -> bool:
+    """Every booking that is not cancelled: staff who may change bookings at all."""
+    return is_staff(user) and user.has_perm("bookings.change_booking")
+
+
 def can_change(user, booking) -> bool:
     """Staff always; the owner, operator or creator until it starts. Nobody changes a cancelled one."""
     if booking.is_cancelled:
         return False
     if is_staff(user):
-        return user.has_perm("bookings.change_booking")
+        return can_change_all(user)
     return not booking.has_started and user.pk in (booking.owner_id, booking.operator_id, booking.creator_id)
 
 

@@ -29,21 +29,18 @@ BLACK, WHITE = "#000000", "#ffffff"
 
 
 KIND_WORDS = {kind.value: str(kind.label).capitalize() for kind in Booking.Kind}
-PUBLIC_WORDS = KIND_WORDS | {access.BOOKED: "Booked"}
+PUBLIC_WORDS = KIND_WORDS | {access.BOOKED: "Booked", Booking.Kind.SLOT.value: "Open slot"}
 
 
 # -- Times -----------------------------------------------------------------------------------------------------
-def wall(moment: datetime.datetime) -> datetime.datetime:
-    """The facility's wall clock at the moment, to the second, naive."""
-    return timezone.localtime(moment).replace(tzinfo=None, microsecond=0)
-
-
-def placed(start: datetime.datetime, end: datetime.datetime) -> tuple[str, str]:
-    """Where the calendar draws [start, end): both in wall time.
+def placed(start: datetime.datetime, end: datetime.datetime, zone=None) -> tuple[str, str]:
+    """Where the calendar draws [start, end): both as the facility's wall clock, to the second.
 
     A booking within the repeated hour may end earlier on the clock than it began; it is drawn at its true length.
     """
-    first, last = wall(start), wall(end)
+    zone = zone or timezone.get_current_timezone()
+    first = start.astimezone(zone).replace(tzinfo=None, microsecond=0)
+    last = end.astimezone(zone).replace(tzinfo=None, microsecond=0)
     if last <= first:
         last = first + max(end - start, datetime.timedelta(seconds=1))
     return first.isoformat(), last.isoformat()
@@ -197,9 +194,16 @@ def events(user, start: datetime.datetime, end: datetime.datetime, microscopes: 
     entries = [Entry(*row) for row in bookings.values_list(*Entry.FIELDS)]
     entries = _without_closed_slots(user, entries)
     readable = [entry for entry in entries if entry.details_visible]
-    owners = User.objects.in_bulk({entry.owner_id for entry in readable})
-    labs = Lab.objects.in_bulk({entry.lab_id for entry in readable if entry.lab_id is not None})
-    return [_event(user, entry, owners, labs) for entry in entries]
+    owners = _names(User, {entry.owner_id for entry in readable})
+    labs = _names(Lab, {entry.lab_id for entry in readable if entry.lab_id is not None})
+    # Looked up once: a year has thousands of rows.
+    zone, always = timezone.get_current_timezone(), access.can_change_all(user)
+    return [
+        _foreign(entry, zone)
+        if not entry.details_visible
+        else _readable(entry, zone, owners, labs, always or access.can_change(user, entry))
+        for entry in entries
+    ]
 
 
 def _without_closed_slots(user, entries: list[Entry]) -> list[Entry]:
@@ -212,24 +216,37 @@ def _without_closed_slots(user, entries: list[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.pk not in closed]
 
 
-def _event(user, entry: Entry, owners: dict[int, User], labs: dict[int, Lab]) -> dict:
-    start, end = placed(entry.start, entry.end)
-    told = {"microscope": entry.microscope_id, "start": start, "end": end}
-    if not entry.details_visible:
-        if entry.kind == Booking.Kind.SLOT:
-            return told | {"kind": entry.kind, "title": "Open slot"}
-        kind = access.public_kind(entry)
-        return told | {"kind": kind, "title": PUBLIC_WORDS[kind]}
-    lab = labs.get(entry.lab_id)
-    owner = str(owners[entry.owner_id])
+def _names(model, ids: set[int]) -> dict[int, str]:
+    return {pk: str(one) for pk, one in model.objects.in_bulk(ids).items()}
+
+
+def _foreign(entry: Entry, zone) -> dict:
+    start, end = placed(entry.start, entry.end, zone)
+    kind = entry.kind if entry.kind == Booking.Kind.SLOT else access.public_kind(entry)
+    return {
+        "microscope": entry.microscope_id,
+        "start": start,
+        "end": end,
+        "kind": kind,
+        "title": PUBLIC_WORDS[kind],
+    }
+
+
+def _readable(entry: Entry, zone, owners: dict[int, str], labs: dict[int, str], can_change: bool) -> dict:
+    start, end = placed(entry.start, entry.end, zone)
+    lab = labs[entry.lab_id] if entry.lab_id is not None else ""
+    owner = owners[entry.owner_id]
     is_plain = entry.kind == Booking.Kind.BOOKING
-    return told | {
+    return {
+        "microscope": entry.microscope_id,
+        "start": start,
+        "end": end,
         "id": entry.pk,
         "kind": entry.kind,
-        "title": entry.title or (str(lab or owner) if is_plain else KIND_WORDS[entry.kind]),
+        "title": entry.title or (lab or owner if is_plain else KIND_WORDS[entry.kind]),
         "owner": owner,
-        "lab": str(lab) if lab else "",
-        "can_change": access.can_change(user, entry),
+        "lab": lab,
+        "can_change": can_change,
     }
 
 
