@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from people import lab_views, views
+from people import import_views, lab_views, views
 
 app_name = "people"
 
@@ -25,6 +25,7 @@ urlpatterns = [
         lab_views.InviteAgainView.as_view(),
         name="lab_invite_again",
     ),
+    path("import/", import_views.ImportView.as_view(), name="import"),
     path("invite/", views.InviteView.as_view(), name="invite"),
     path("invitations/<int:pk>/", views.InvitationView.as_view(), name="invitation"),
     path("invitations/<int:pk>/send/", views.InvitationSendView.as_view(), name="invitation_send"),
