@@ -19,11 +19,21 @@ SESSIONS_NAMED = 50
 
 
 class QuotaInline(ChangedFieldsTabularInline):
+    """A part of its application: whoever changes that gives quotas."""
+
     model = ApplicationQuota
     extra = 0
     autocomplete_fields = ["microscope"]
     verbose_name = "quota"
     verbose_name_plural = "quotas (a microscope without one has no limit)"
+
+    def has_view_permission(self, request, obj=None):
+        return request.user.has_perm("bookings.view_application")
+
+    def _may_change(self, request, obj=None):
+        return request.user.has_perm("bookings.change_application")
+
+    has_add_permission = has_change_permission = has_delete_permission = _may_change
 
 
 @admin.register(Application)

@@ -12,9 +12,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from bookings.downtime import Hit, clear_for_upkeep, hits
-from bookings.models import Application, Booking, BookingSeries
+from bookings.models import Application, Booking
 from bookings.rules import OVERRIDABLE, UPKEEP, by_rule, people_to_operate, people_to_own, span
-from bookings.series import SCOPES, THIS, Repeat, series_cancel, series_create, series_update
+from bookings.series import SCOPES, THIS, Repeat, reach, series_cancel, series_create, series_update
 from bookings.services import BookingChanges, booking_cancel, booking_create, booking_update
 from microscopes.models import Microscope
 from people.access import is_staff
@@ -71,8 +71,12 @@ class ScopeMixin:
 
     def ask_scope(self, booking: Booking) -> None:
         if booking.series_id is not None:
+            numbers = reach(booking, self.actor)
             self.fields["scope"] = forms.ChoiceField(
-                choices=SCOPES,
+                choices=[
+                    (scope, f"{label} ({numbers[scope]})" if scope in numbers else label)
+                    for scope, label in SCOPES
+                ],
                 initial=THIS,
                 required=False,
                 widget=forms.RadioSelect,
@@ -127,10 +131,12 @@ class BookingForm(ScopeMixin, OverrideMixin, ChangedFieldsModelForm):
     )
 
     repeat = forms.ChoiceField(
-        choices=[("", "Does not repeat"), *BookingSeries.Unit.choices], required=False, label="Repeat every"
+        choices=[("", "Does not repeat"), ("days", "By days"), ("weeks", "By weeks")],
+        required=False,
+        label="Repeat",
     )
     repeat_every = forms.IntegerField(
-        required=False, initial=1, min_value=1, max_value=366, label="So many days or weeks"
+        required=False, initial=1, min_value=1, max_value=366, label="Every how many"
     )
     repeat_weekdays = forms.TypedMultipleChoiceField(
         choices=list(enumerate(calendar.day_abbr)),

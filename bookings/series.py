@@ -193,6 +193,15 @@ def touched(booking: Booking, scope: str, actor: User) -> list[Booking]:
     return reached
 
 
+def reach(booking: Booking, actor: User) -> dict[str, int]:
+    """How many bookings a change of later ones and of all would touch, for the form to say."""
+    try:
+        every = touched(booking, ALL, actor)
+    except ValidationError:
+        return {LATER: 0, ALL: 0}
+    return {LATER: sum(one.start >= booking.start for one in every), ALL: len(every)}
+
+
 @transaction.atomic
 def series_update(
     *, booking: Booking, actor: User, scope: str, override: Override = (), **changes

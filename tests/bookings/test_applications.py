@@ -328,3 +328,37 @@ def test_a_booking_changed_elsewhere_keeps_its_slot_and_application(owner, lab, 
     )
     assert booking_update(booking=booking, actor=owner, title="Apoferritin").overridden == []
     booking_update(booking=booking, actor=owner, end=at("03-15 16:00"))
+
+
+# -- in the admin ------------------------------------------------------------------------------------------
+
+
+def test_staff_give_quotas_in_the_admin(client, staff, lab):
+    made = application(lab)
+    microscope = MicroscopeFactory()
+    client.force_login(staff)
+    data = {
+        "code": made.code,
+        "title": made.title,
+        "status": "active",
+        "labs": [lab.pk],
+        "quotas-TOTAL_FORMS": 1,
+        "quotas-INITIAL_FORMS": 0,
+        "quotas-0-microscope": microscope.pk,
+        "quotas-0-days": "-1",
+    }
+    page = client.post(f"/admin/bookings/application/{made.pk}/change/", data)
+    assert "days" in page.context["inline_admin_formsets"][0].formset.errors[0]
+    assert client.post(f"/admin/bookings/application/{made.pk}/change/", data | {"quotas-0-days": "10"}).url
+    assert made.quotas.get().days == 10
+
+
+def test_a_microscopes_limits_must_fit_together(staff):
+    microscope = MicroscopeFactory(min_length_minutes=121, max_length_hours=2, group="  Krios ")
+    microscope.refresh_from_db()
+    with pytest.raises(ValidationError) as error:
+        microscope.full_clean()
+    assert list(error.value.message_dict) == ["min_length_minutes"]
+    microscope.min_length_minutes = 120
+    microscope.full_clean()
+    assert microscope.group == "Krios"

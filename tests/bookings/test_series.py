@@ -283,7 +283,9 @@ def test_a_person_books_a_repeat_and_cancels_this_and_later_ones(client, user):
     }
     assert client.post(f"/bookings/{made[1].pk}/edit/", edited).status_code == 302
     assert Booking.objects.filter(title="Apoferritin").count() == 4
-    assert 'value="later"' in client.get(f"/bookings/{made[1].pk}/cancel/").content.decode()
+    text = client.get(f"/bookings/{made[1].pk}/cancel/").content.decode()
+    assert "This and later ones (3)" in text
+    assert "All of the repeat (4)" in text
     client.post(f"/bookings/{made[1].pk}/cancel/", {"scope": "later", "reason": ""})
     assert local(Booking.objects.standing()) == ["03-15 09:00"]
     assert "scope" not in client.get("/bookings/new/").context["form"].fields

@@ -27,7 +27,7 @@ def test_a_repeat_is_booked_and_cancelled_from_one_on_by_keyboard(logged_in, liv
     MicroscopeFactory(name="Krios 1")
     page = logged_in(user)
     page.goto(f"{live_server.url}/bookings/new/")
-    every = page.get_by_label("Repeat every")
+    every = page.get_by_label("Repeat", exact=True)
     until = page.get_by_label("Until, that day included")
     assert not until.is_visible()
     every.focus()
@@ -41,9 +41,9 @@ def test_a_repeat_is_booked_and_cancelled_from_one_on_by_keyboard(logged_in, liv
     page.goto(f"{live_server.url}/bookings/{second.pk}/cancel/")
     page.get_by_label("This booking", exact=True).focus()
     page.keyboard.press("ArrowDown")
-    assert page.get_by_label("This and later ones").is_checked()
+    assert page.get_by_label("This and later ones (3)").is_checked()
     shot(page, "booking-repeat-cancel")
-    page.get_by_role("button", name=re.compile("Cancel the booking")).press("Enter")
+    page.get_by_role("button", name=re.compile("Cancel what is chosen")).press("Enter")
     page.get_by_text("3 bookings of the repeat are cancelled").wait_for()
     assert list(Booking.objects.standing()) == [first]
 
