@@ -4,8 +4,9 @@ import datetime
 import json
 
 import orjson
+from django.contrib.messages import get_messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from django.views.generic import TemplateView, View
@@ -140,15 +141,13 @@ class CalendarBookView(BookingCreateView):
         return ["bookings/_calendar_form.html"] if self.request.htmx else super().get_template_names()
 
     def form_valid(self, form):
-        if not self.request.htmx:
-            return super().form_valid(form)
-        booking = form.save()
-        if booking is None:
-            return self.form_invalid(form)
-        when = span(booking.start, booking.end)
+        response = super().form_valid(form)
+        if not self.request.htmx or not isinstance(response, HttpResponseRedirect):
+            return response
+        # What the next page would say, the calendar says: it stays.
         told = {
-            "message": self.success_message.format(microscope=booking.microscope, when=when),
-            "url": reverse("bookings:detail", args=[booking.pk]),
+            "message": " ".join(str(message) for message in get_messages(self.request)),
+            "url": response.url,
         }
         return HttpResponse(status=204, headers={"HX-Trigger": json.dumps({"emhub:booked": told})})
 

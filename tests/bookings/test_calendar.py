@@ -549,6 +549,39 @@ def test_staff_make_downtime_from_it(client, krios, staff):
     assert Booking.objects.get().kind == "downtime"
 
 
+def test_staff_set_a_rule_aside_in_the_dialog(client, krios, staff):
+    Microscope.objects.filter(pk=krios.pk).update(max_length_hours=4)
+    client.force_login(staff)
+    data = {
+        "microscope": krios.pk,
+        "kind": "booking",
+        "start": wall(at(2, 9))[:16],
+        "end": wall(at(2, 15))[:16],
+        "owner": staff.pk,
+    }
+    address, htmx = reverse("bookings:calendar-new"), {"HX-Request": "true"}
+    refused = client.post(address, data, headers=htmx)
+    assert "As staff you may set aside" in refused.content.decode()
+    data |= {"override": "maximum_length", "override_confirmed": "on"}
+    assert client.post(address, data, headers=htmx).status_code == 204
+    assert Booking.objects.get().overridden == ["maximum_length"]
+
+
+def test_downtime_over_a_booking_is_asked_for_in_the_dialog(client, booking, staff):
+    client.force_login(staff)
+    data = {
+        "microscope": booking.microscope_id,
+        "kind": "downtime",
+        "start": wall(at(2, 8))[:16],
+        "end": wall(at(2, 20))[:16],
+        "owner": staff.pk,
+    }
+    response = client.post(reverse("bookings:calendar-new"), data, headers={"HX-Request": "true"})
+    assert response.status_code == 200
+    assert "Apoferritin" in response.content.decode()
+    assert not Booking.objects.filter(kind="downtime").exists()
+
+
 # -- Colours ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("ground", "text"),
