@@ -9,10 +9,17 @@ from django.urls import reverse
 from django.utils import timezone
 
 from bookings import rules
-from bookings.models import Booking
+from bookings.models import ApplicationQuota, Booking
 from bookings.services import booking_cancel, booking_create, booking_update
 from people.models import AuditEntry
-from tests.factories import BookingFactory, LabFactory, MembershipFactory, MicroscopeFactory, UserFactory
+from tests.factories import (
+    ApplicationFactory,
+    BookingFactory,
+    LabFactory,
+    MembershipFactory,
+    MicroscopeFactory,
+    UserFactory,
+)
 
 pytestmark = pytest.mark.django_db
 ZONE = ZoneInfo("Europe/Stockholm")
@@ -466,3 +473,64 @@ def test_every_rule_is_known_by_its_name_and_every_overridable_one_exists():
     assert len(every) == len(rules.RULES) + len(rules.CANCEL_RULES)
     assert every >= rules.OVERRIDABLE | rules.OVERLAPS
     assert not rules.OVERRIDABLE & (rules.OVERLAPS | {"ends_after_start"})
+
+
+# -- applications and slots --------------------------------------------------------------------------------
+
+
+def _needs_an_application(lab):
+    for code in ("APP-1", "APP-2"):
+        ApplicationFactory(code=code).labs.add(lab)
+    return MicroscopeFactory(requires_application=True), None
+
+
+def _outside_its_period(lab):
+    application = ApplicationFactory(ends_on=datetime.date(2027, 3, 14))
+    application.labs.add(lab)
+    return MicroscopeFactory(), application
+
+
+def _has_no_days_left(lab):
+    microscope, application = MicroscopeFactory(), ApplicationFactory()
+    application.labs.add(lab)
+    ApplicationQuota.objects.create(application=application, microscope=microscope, days=1)
+    return microscope, application
+
+
+def _needs_a_slot(lab):
+    microscope = MicroscopeFactory(requires_slot=True)
+    for slot_lab, start in ((lab, "03-16 08:00"), (LabFactory(), "03-15 00:00")):
+        slot = BookingFactory(microscope=microscope, kind="slot", start=at(start), end=at(start) + 3 * DAY)
+        slot.slot_labs.add(slot_lab)
+    return microscope, None
+
+
+@pytest.mark.parametrize(
+    ("setting", "rule"),
+    [
+        (_needs_an_application, "application_is_named"),
+        (_outside_its_period, "application_covers_the_time"),
+        (_has_no_days_left, "application_has_days_left"),
+        (_needs_a_slot, "inside_a_slot"),
+    ],
+)
+def test_applications_and_slots_by_page_and_by_api(ways, people, lab, setting, rule):
+    microscope, application = setting(lab)
+    for role in ("owner", "member", "pi", "staff"):
+        told = []
+        for way in ways(people[role]):
+            ids = {"lab": lab, "application": application}
+            if isinstance(way, ByPage):
+                extra = {name: getattr(value, "pk", "") for name, value in ids.items()}
+            else:
+                extra = {"lab": lab.name, "application": application.code if application else None}
+            wish = (microscope, at("03-15 09:00"), at("03-16 09:01"), people["owner"])
+            broken, said = way.create(*wish, **extra)
+            assert broken == {rule}, role
+            told.append(said)
+            if role == "staff":
+                assert way.create(*wish, **extra, **way.setting_aside(rule))[0] == set()
+                made = Booking.objects.get(owner=people["owner"])
+                assert made.overridden == [rule]
+                made.delete()
+        assert told[0] == told[1]
