@@ -545,6 +545,7 @@
   }
 
   let drawnScopes = "";
+  const drawnOffset = config.offset;
 
   function showGrid() {
     const fresh = !calendar;
@@ -643,7 +644,9 @@
     if (document.hidden || isBusy() || Date.now() - seen < REFRESH) return;
     seen = Date.now();
     config.today = now().slice(0, 10);
-    refresh();
+    // The facility's clocks were changed while the page was open: the now-line is drawn with the offset of then.
+    if (config.offset !== drawnOffset) location.reload();
+    else refresh();
   }
   setInterval(look, 5000);
   document.addEventListener("visibilitychange", look);
