@@ -3,7 +3,7 @@
 from django.urls import path
 
 from bookings import calendar_views, views
-from bookings import feed_views
+from bookings import feed_views, follow_views
 from bookings.handover_views import HandOverView
 
 app_name = "bookings"
@@ -19,6 +19,7 @@ urlpatterns = [
     path("<int:pk>/", views.BookingDetailView.as_view(), name="detail"),
     path("<int:pk>/edit/", views.BookingUpdateView.as_view(), name="edit"),
     path("<int:pk>/cancel/", views.BookingCancelView.as_view(), name="cancel"),
+    path("follow/", follow_views.FollowView.as_view(), name="follow"),
     path("feeds/new/", feed_views.FeedMakeView.as_view(), name="feed-make"),
     path("feeds/<int:pk>/renew/", feed_views.FeedRenewView.as_view(), name="feed-renew"),
     path("feeds/<int:pk>/stop/", feed_views.FeedStopView.as_view(), name="feed-stop"),
