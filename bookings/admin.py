@@ -168,7 +168,14 @@ class BookingAdmin(CarefulDeletionAdmin, ServiceErrorsAdmin):
 
     def get_fieldsets(self, request, obj=None):
         fieldsets = [
-            (None, {"fields": ["microscope", "kind", ("start", "end"), "title", "description"]}),
+            (
+                None,
+                {
+                    "fields": ["microscope", "kind", ("start", "end"), "title", "description"],
+                    "description": "The rules are asked here too. To set one aside, to repeat a booking, or to let "
+                    "downtime take the time of bookings, use the site's own form.",
+                },
+            ),
             ("People", {"fields": ["owner", "operator", "lab", "application", "collaborators"]}),
             ("Slot", {"fields": [("slot_labs", "slot_applications")]}),
         ]

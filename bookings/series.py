@@ -30,7 +30,8 @@ from people.models import User
 
 THIS, LATER, ALL = "this", "later", "all"
 SCOPES = [(THIS, "This booking"), (LATER, "This and later ones"), (ALL, "All of the repeat")]
-AT_MOST = 200
+# All of them are one transaction, which other writers of SQLite wait for.
+AT_MOST = 100
 DATES_NAMED = 20
 
 

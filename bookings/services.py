@@ -98,9 +98,12 @@ def booking_create(
     rules.collaborators_are_known_to_actor(collaborators, actor=actor)
     booking.overridden = sorted(overridden)
     _save(booking)
-    booking.collaborators.set(collaborators)
-    booking.slot_labs.set(slot_labs)
-    booking.slot_applications.set(slot_applications)
+    if collaborators:
+        booking.collaborators.set(collaborators)
+    if slot_labs:
+        booking.slot_labs.set(slot_labs)
+    if slot_applications:
+        booking.slot_applications.set(slot_applications)
     _record_overridden(booking, overridden, actor=actor)
     notices.tell(notices.CREATED, actor=actor, bookings=[booking])
     return booking
@@ -253,8 +256,10 @@ def _charge(booking: Booking, *, choose: bool) -> None:
         could = quotas.admitting(booking) if booking.start < booking.end else []
         booking.application = could[0] if len(could) == 1 else None
     if booking.application_id is not None:
-        locked = Application.objects.select_for_update(no_key=True)
-        booking.application = locked.get(pk=booking.application_id)
+        locked = Application.objects.select_for_update(no_key=True).filter(pk=booking.application_id).first()
+        if locked is None:
+            raise ValidationError({"application": "This application was deleted. Choose another one."})
+        booking.application = locked
 
 
 def _check_slot(booking: Booking, *opened: Iterable) -> None:
@@ -288,7 +293,9 @@ def _check(
 ) -> dict[str, str]:
     """Answers the rules that were set aside, with what they said."""
     overridden = rules.check(rules.Wish(booking, actor, before, now), override=override)
-    booking.full_clean(validate_unique=False)
+    # Records that it refers to were read a moment ago, and the database has the last word on them.
+    references = [field.name for field in booking._meta.concrete_fields if field.is_relation]
+    booking.full_clean(exclude=references, validate_unique=False)
     return overridden
 
 

@@ -362,3 +362,11 @@ def test_a_microscopes_limits_must_fit_together(staff):
     microscope.min_length_minutes = 120
     microscope.full_clean()
     assert microscope.group == "Krios"
+
+
+def test_an_application_deleted_meanwhile_is_told(owner, lab):
+    gone = application(lab)
+    type(gone).objects.filter(pk=gone.pk).delete()
+    with pytest.raises(ValidationError) as error:
+        book(owner, MicroscopeFactory(), lab=lab, application=gone)
+    assert list(error.value.message_dict) == ["application"]
