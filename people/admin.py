@@ -111,7 +111,7 @@ class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
     search_fields = ["username", "first_name", "last_name", "email"]
     search_help_text = "Name, username or e-mail address"
     ordering = ["last_name", "first_name", "username"]
-    actions = ["invite_again", "deactivate", "reactivate"]
+    actions = ["invite_again", "deactivate", "reactivate", "anonymise"]
     autocomplete_fields = []
 
     def get_queryset(self, request):
@@ -171,7 +171,7 @@ class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
     @admin.display(description="account", ordering="is_active")
     def standing(self, user):
         if not user.is_active:
-            return "deactivated"
+            return "anonymised" if user.anonymised_at else "deactivated"
         return "invited" if user.is_invited else "active"
 
     # -- Saving --------------------------------------------------------------------------------------------
@@ -236,6 +236,14 @@ class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
     @admin.action(description="Reactivate", permissions=["change"])
     def reactivate(self, request, queryset):
         return self._set_active(request, queryset, True, "reactivated")
+
+    @admin.action(description="Anonymise…", permissions=["change"])
+    def anonymise(self, request, queryset):
+        people = list(queryset[:2])
+        if len(people) == 1:
+            return redirect("people:anonymise", people[0].pk)
+        self.message_user(request, "Anonymise one account at a time: it cannot be undone.", messages.WARNING)
+        return None
 
     def _set_active(self, request, queryset, is_active, done):
         changed = 0

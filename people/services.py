@@ -125,6 +125,8 @@ def user_set_active(*, actor: User, user: User, is_active: bool) -> bool:
     user = User.objects.select_for_update().get(pk=user.pk)
     if user.is_active == is_active:
         return False
+    if user.anonymised_at is not None:
+        raise ValidationError({"is_active": "This account was anonymised and is nobody's any more."})
     user.is_active = is_active
     user.save(update_fields=["is_active"])
     AuditEntry.record(

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from people import import_views, lab_views, views
+from people import anonymising_views, import_views, lab_views, views
 
 app_name = "people"
 
@@ -25,6 +25,7 @@ urlpatterns = [
         lab_views.InviteAgainView.as_view(),
         name="lab_invite_again",
     ),
+    path("<int:pk>/anonymise/", anonymising_views.AnonymiseView.as_view(), name="anonymise"),
     path("import/", import_views.ImportView.as_view(), name="import"),
     path("invite/", views.InviteView.as_view(), name="invite"),
     path("invitations/<int:pk>/", views.InvitationView.as_view(), name="invitation"),
