@@ -13,7 +13,7 @@ DEV := $(VENV)/.dev-installed
 AGENT := $(if $(wildcard agent/pyproject.toml),$(VENV)/.agent-installed)
 FRONT := static_vendor/.complete
 CODE := $(wildcard agent bench demo emhub_site people microscopes bookings sessions_app preprocessing tests tools) \
-	manage.py .ci/smoke.py
+	manage.py .ci/fuzz.py .ci/smoke.py
 
 help:
 	@echo "make run      the demo facility on http://127.0.0.1:8000 (another port: make run PORT=8001)"

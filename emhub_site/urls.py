@@ -23,7 +23,7 @@ urlpatterns = [
         login_required(SpectacularSwaggerSplitView.as_view(url_name="schema")),
         name="api-docs",
     ),
-    re_path(r"^api/(?P<rest>.*)$", not_found),
+    re_path(r"^api/(?P<rest>[\s\S]*)$", not_found),
     path("people/", include("people.urls")),
     path("microscopes/", include("microscopes.urls")),
     path("bookings/", include("bookings.urls")),

@@ -13,6 +13,11 @@ PAGING = {"page", "page_size", "format"}
 class AwareDateTimeFormField(forms.DateTimeField):
     """A time with its offset; one without is refused, as nobody can know which zone was meant."""
 
+    def clean(self, value):
+        if value == "":
+            raise ValidationError("Give a time, or leave the filter out.")
+        return super().clean(value)
+
     def to_python(self, value):
         if value in self.empty_values:
             return None

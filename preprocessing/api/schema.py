@@ -335,6 +335,11 @@ def _simpler(schema: Any) -> Any:
         if isinstance(other.get("type"), str):
             schema = {**schema, **other, "type": [other["type"], "null"]}
             del schema["anyOf"]
+    parts = schema.get("prefixItems")
+    if parts and all(part == parts[0] for part in parts):
+        # Pairs of one kind, as older tools read them too; how many is said beside it.
+        schema["items"] = parts[0]
+        del schema["prefixItems"]
     for name, part in schema.get("properties", {}).items():
         if name in DESCRIPTIONS and "$ref" not in part:
             part.setdefault("description", DESCRIPTIONS[name])
@@ -543,8 +548,8 @@ get_classes = extend_schema(
         ),
         OpenApiParameter(
             "latest",
-            {"type": "string", "enum": ["true"]},
-            description="Only of the job and iteration told last.",
+            {"type": "string", "enum": ["true", "false"], "default": "false"},
+            description="true: only of the job and iteration told last.",
         ),
         PAGE,
         PAGE_SIZE,
@@ -615,7 +620,7 @@ post_image = extend_schema(
 )
 get_image = extend_schema(
     summary="A picture, at the address a row gives",
-    responses={(200, "image/webp"): OpenApiTypes.BINARY} | UNCHANGED | _COMMON,
+    responses={(200, "image/webp"): OpenApiTypes.BINARY, (404, "text/html"): str} | UNCHANGED | _COMMON,
     tags=["images"],
 )
 get_summary = extend_schema(

@@ -305,7 +305,10 @@ class ClassView(ReportView):
         run = self.run(pk)
         params = request.query_params
         rows = ClassAverage.objects.filter(run=run)
-        if params.get("latest") in ("true", "1"):
+        latest = params.get("latest", "false")
+        if latest not in ("true", "false"):
+            raise exceptions.ValidationError({"latest": ["Write true or false."]})
+        if latest == "true":
             rows = ClassAverage.objects.latest_set(run)
         if "job" in params:
             _refuse_nul("job", params["job"])
