@@ -22,7 +22,9 @@ class PipelineTokenAuthentication(authentication.BaseAuthentication):
             key = words[1].decode("ascii")
         except UnicodeDecodeError as error:
             raise exceptions.AuthenticationFailed("A token has only ASCII letters.") from error
-        token = PipelineToken.objects.get_usable_keys().filter(prefix=key.partition(".")[0]).first()
+        # A prefix is unique: without an order the query costs every request less.
+        tokens = PipelineToken.objects.get_usable_keys().filter(prefix=key.partition(".")[0]).order_by()
+        token = next(iter(tokens), None)
         # One answer for unknown, revoked and wrong, so that nothing is learnt by trying.
         if token is None or not PipelineToken.objects.key_generator.verify(key, token.hashed_key):
             raise exceptions.AuthenticationFailed(

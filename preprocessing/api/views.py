@@ -82,15 +82,16 @@ class ReportView(APIView):
         sessions = Session.objects.visible_to(self.request.user).named(name)
         return get_object_or_404(sessions.select_related("summary"))
 
-    def run(self, pk: int) -> ProcessingRun:
-        runs = ProcessingRun.objects.visible_to(self.request.user)
-        return get_object_or_404(runs.select_related("session"), pk=pk)
+    def run(self, pk: int, columns: tuple[str, ...] = ()) -> ProcessingRun:
+        """The run with its session; of what is asked for most often only the columns that are needed."""
+        runs = ProcessingRun.objects.visible_to(self.request.user).select_related("session")
+        return get_object_or_404(runs.only(*columns) if columns else runs, pk=pk)
 
     def writable_session(self, name: str) -> Session:
         return self._writable(self.session(name))
 
-    def writable_run(self, pk: int) -> ProcessingRun:
-        run = self.run(pk)
+    def writable_run(self, pk: int, columns: tuple[str, ...] = ()) -> ProcessingRun:
+        run = self.run(pk, columns)
         self._writable(run.session)
         return run
 
@@ -149,7 +150,7 @@ class ReportView(APIView):
         response = get_conditional_response(self.request, etag=etag)
         if response is None:
             response = Response(read(after, limit))
-            response["ETag"] = etag
+        response["ETag"] = etag  # Of a 304 as well (RFC 9110, 15.4.5).
         response["Cache-Control"] = "private, no-cache"
         patch_vary_headers(response, ["Authorization", "Cookie"])
         return response
@@ -262,10 +263,11 @@ class RunView(ReportView):
 
 class MicrographView(ReportView):
     can_be_tried = True
+    columns = ("revision", "session__name", "session__status")
 
     @schema.get_micrographs
     def get(self, request, pk):
-        run = self.run(pk)
+        run = self.run(pk, self.columns)
         return self.changes(
             "micrographs",
             run.pk,
@@ -275,7 +277,7 @@ class MicrographView(ReportView):
 
     @schema.post_micrographs
     def post(self, request, pk):
-        run = self.writable_run(pk)
+        run = self.writable_run(pk, self.columns)
         reports = payloads.micrographs(self.body())
         return self.recorded(lambda: ingest.record_micrographs(run.session_id, run.pk, reports), run.revision)
 
