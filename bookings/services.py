@@ -155,6 +155,9 @@ def booking_update(
         changed.append("overridden")
     if changed:
         _save(booking, update_fields=changed)
+    if "lab" in changed:
+        # Who corrects the lab means the images too: the old one's members must not go on seeing them.
+        booking.sessions.update(lab=booking.lab)
     if collaborators is not None:
         were, become = set(booking.collaborators.all()), set(collaborators)
         rules.collaborators_are_known_to_actor(become - were, actor=actor)

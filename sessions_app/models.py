@@ -89,8 +89,8 @@ class Session(models.Model):
         ARCHIVED = "archived", "archived"
 
     booking = models.ForeignKey(Booking, on_delete=models.PROTECT, related_name="sessions")
-    # The booking's microscope and lab, written once at creation: lists filter and sort by them at any size, and
-    # correcting a booking later never changes to whom the images belong.
+    # Copies of the booking's microscope and lab, by which lists filter and sort at any size. A booking with sessions
+    # keeps its microscope (bookings/rules.py); where its lab is corrected, bookings/services.py corrects it here.
     microscope = models.ForeignKey(
         Microscope, on_delete=models.PROTECT, related_name="sessions", editable=False
     )

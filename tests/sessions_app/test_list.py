@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from bookings.services import booking_update
 from sessions_app import listing
 from sessions_app.models import Session, SessionSummary
 from tests.factories import (
@@ -329,3 +330,12 @@ def test_a_lab_given_to_a_booking_later_sees_its_sessions(client):
     booking.lab = membership.lab
     booking.save()
     assert shown(client) == [session.name]
+
+
+def test_correcting_the_lab_of_a_booking_hands_its_sessions_over(client, staff):
+    wrong, right = MembershipFactory(), MembershipFactory()
+    session = SessionFactory(booking=BookingFactory(lab=wrong.lab))
+    assert list(Session.objects.visible_to(wrong.user)) == [session]
+    booking_update(booking=session.booking, actor=staff, lab=right.lab)
+    assert list(Session.objects.visible_to(right.user)) == [session]
+    assert list(Session.objects.visible_to(wrong.user)) == []
