@@ -183,3 +183,35 @@ def test_serialem_frames_are_found_by_their_base_name():
             assert "/" not in identity(frame)
             assert "." not in identity(frame)
     assert found
+
+
+WORD = re.compile(rb"[\w./+-]{5,300}")
+MOVIE = (b".tif", b".tiff", b".eer", b".mrc", b".mrcs")
+HOLE = re.compile(r"FoilHole_\d+_Data_\d+_\d+_\d{8}_\d{6}")
+
+
+def every_movie_name() -> set[str]:
+    """Whatever ends like a movie or micrograph in any collected file of any program."""
+    found = set()
+    for path in collected().rglob("*"):
+        if path.is_file() and path.stat().st_size < 5_000_000:
+            words = set(WORD.findall(path.read_bytes()))
+            found |= {word.decode() for word in words if word.lower().endswith(MOVIE)}
+    # Patterns such as *_Fractions.mrc leave their end alone.
+    return {name for name in found if not re.fullmatch(r"(?i)(?:_fractions|_eer)?\.\w+", name)}
+
+
+def test_every_name_in_every_collected_file_means_one_exposure_and_keeps_meaning_it():
+    names = every_movie_name()
+    assert len(names) > 5000
+    seen = 0
+    for name in names:
+        meant = identity(name)
+        assert identity(meant) == meant, name
+        assert "." not in meant, name
+        assert not re.search(r"(?i)_(fractions|eer)$", meant), name
+        hole = HOLE.findall(name)
+        if hole and re.search(rf"{hole[-1]}(?:_fractions|_eer)?\.\w+$", name, re.IGNORECASE):
+            seen += 1
+            assert meant == hole[-1], name
+    assert seen > 20
