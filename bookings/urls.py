@@ -2,8 +2,7 @@
 
 from django.urls import path
 
-from bookings import calendar_views, views
-from bookings import feed_views, follow_views
+from bookings import calendar_views, feed_views, follow_views, views
 from bookings.handover_views import HandOverView
 
 app_name = "bookings"

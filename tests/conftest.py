@@ -105,7 +105,7 @@ def _plain_site(settings, tmp_path):
     }
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.MEDIA_ROOT = tmp_path / "media"
-    # Tests log in without a request, and call faster than anyone, all from one address. Those about either switch it on.
+    # Tests log in without a request, and call faster than anyone from one address. Those about either switch it on.
     settings.AXES_ENABLED = False
     settings.API_RATE_PER_TOKEN = settings.API_RATE_PER_ADDRESS = 0
 

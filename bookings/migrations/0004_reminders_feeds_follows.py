@@ -7,54 +7,151 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('bookings', '0003_overridden_rules'),
-        ('microscopes', '0003_booking_rules'),
-        ('people', '0002_preferences_and_outgoing_mail'),
+        ("bookings", "0003_overridden_rules"),
+        ("microscopes", "0003_booking_rules"),
+        ("people", "0002_preferences_and_outgoing_mail"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='BookingReminder',
+            name="BookingReminder",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('start', models.DateTimeField()),
-                ('sent_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('booking', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='reminders', to='bookings.booking')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("start", models.DateTimeField()),
+                ("sent_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "booking",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="reminders",
+                        to="bookings.booking",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('booking', 'start'), name='reminder_once_per_start')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("booking", "start"), name="reminder_once_per_start")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='CalendarFeed',
+            name="CalendarFeed",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scope', models.CharField(choices=[('mine', 'my bookings'), ('lab', "a lab's bookings"), ('microscope', "a microscope's bookings")], max_length=12)),
-                ('nonce', models.CharField(help_text='Random; a new one makes the old address useless.', max_length=43)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('read_at', models.DateTimeField(blank=True, help_text='When it was last read, to the hour.', null=True)),
-                ('lab', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='people.lab')),
-                ('microscope', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='microscopes.microscope')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='calendar_feeds', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "scope",
+                    models.CharField(
+                        choices=[
+                            ("mine", "my bookings"),
+                            ("lab", "a lab's bookings"),
+                            ("microscope", "a microscope's bookings"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "nonce",
+                    models.CharField(
+                        help_text="Random; a new one makes the old address useless.", max_length=43
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "read_at",
+                    models.DateTimeField(
+                        blank=True, help_text="When it was last read, to the hour.", null=True
+                    ),
+                ),
+                (
+                    "lab",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="people.lab",
+                    ),
+                ),
+                (
+                    "microscope",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="microscopes.microscope",
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="calendar_feeds",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['scope', 'pk'],
-                'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('lab', None), ('microscope', None), ('scope', 'mine')), models.Q(('lab__isnull', False), ('microscope', None), ('scope', 'lab')), models.Q(('lab', None), ('microscope__isnull', False), ('scope', 'microscope')), _connector='OR'), name='feed_names_what_it_is_of'), models.UniqueConstraint(condition=models.Q(('scope', 'mine')), fields=('user',), name='feed_of_mine_once'), models.UniqueConstraint(fields=('user', 'lab'), name='feed_of_lab_once'), models.UniqueConstraint(fields=('user', 'microscope'), name='feed_of_microscope_once')],
+                "ordering": ["scope", "pk"],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("lab", None), ("microscope", None), ("scope", "mine")),
+                            models.Q(("lab__isnull", False), ("microscope", None), ("scope", "lab")),
+                            models.Q(("lab", None), ("microscope__isnull", False), ("scope", "microscope")),
+                            _connector="OR",
+                        ),
+                        name="feed_names_what_it_is_of",
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("scope", "mine")), fields=("user",), name="feed_of_mine_once"
+                    ),
+                    models.UniqueConstraint(fields=("user", "lab"), name="feed_of_lab_once"),
+                    models.UniqueConstraint(fields=("user", "microscope"), name="feed_of_microscope_once"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Follow',
+            name="Follow",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('since', models.DateTimeField(default=django.utils.timezone.now)),
-                ('microscope', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='followers', to='microscopes.microscope')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='follows', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("since", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "microscope",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="followers",
+                        to="microscopes.microscope",
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="follows",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('user', 'microscope'), name='follow_once')],
+                "constraints": [models.UniqueConstraint(fields=("user", "microscope"), name="follow_once")],
             },
         ),
     ]

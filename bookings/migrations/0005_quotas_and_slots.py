@@ -6,35 +6,77 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('bookings', '0004_reminders_feeds_follows'),
-        ('microscopes', '0004_applications_and_slots'),
-        ('people', '0002_preferences_and_outgoing_mail'),
+        ("bookings", "0004_reminders_feeds_follows"),
+        ("microscopes", "0004_applications_and_slots"),
+        ("people", "0002_preferences_and_outgoing_mail"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='booking',
-            name='slot_applications',
-            field=models.ManyToManyField(blank=True, help_text='For a slot: bookings charged to these may lie inside it.', related_name='slots', to='bookings.application', verbose_name='open for applications'),
+            model_name="booking",
+            name="slot_applications",
+            field=models.ManyToManyField(
+                blank=True,
+                help_text="For a slot: bookings charged to these may lie inside it.",
+                related_name="slots",
+                to="bookings.application",
+                verbose_name="open for applications",
+            ),
         ),
         migrations.AddField(
-            model_name='booking',
-            name='slot_labs',
-            field=models.ManyToManyField(blank=True, help_text='For a slot: whose members may book inside it. No lab and no application: anyone.', related_name='slots', to='people.lab', verbose_name='open for labs'),
+            model_name="booking",
+            name="slot_labs",
+            field=models.ManyToManyField(
+                blank=True,
+                help_text="For a slot: whose members may book inside it. No lab and no application: anyone.",
+                related_name="slots",
+                to="people.lab",
+                verbose_name="open for labs",
+            ),
         ),
         migrations.CreateModel(
-            name='ApplicationQuota',
+            name="ApplicationQuota",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('days', models.PositiveIntegerField(help_text='In days of 24 hours, each counted when it begins. 0: none on this microscope.', validators=[django.core.validators.MaxValueValidator(36500)])),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='quotas', to='bookings.application')),
-                ('microscope', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='quotas', to='microscopes.microscope')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "days",
+                    models.PositiveIntegerField(
+                        help_text="In days of 24 hours, each counted when it begins. 0: none on this microscope.",
+                        validators=[django.core.validators.MaxValueValidator(36500)],
+                    ),
+                ),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="quotas",
+                        to="bookings.application",
+                    ),
+                ),
+                (
+                    "microscope",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="quotas",
+                        to="microscopes.microscope",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['application', 'microscope'],
-                'constraints': [models.UniqueConstraint(fields=('application', 'microscope'), name='quota_once_per_microscope', violation_error_message='The application has a quota for this microscope.')],
+                "ordering": ["application", "microscope"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("application", "microscope"),
+                        name="quota_once_per_microscope",
+                        violation_error_message="The application has a quota for this microscope.",
+                    )
+                ],
             },
         ),
     ]

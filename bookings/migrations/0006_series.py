@@ -7,31 +7,58 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('bookings', '0005_quotas_and_slots'),
+        ("bookings", "0005_quotas_and_slots"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='BookingSeries',
+            name="BookingSeries",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('every', models.PositiveSmallIntegerField(validators=[django.core.validators.MinValueValidator(1)])),
-                ('unit', models.CharField(choices=[('days', 'days'), ('weeks', 'weeks')], max_length=5)),
-                ('weekdays', models.JSONField(blank=True, default=list, help_text='0 for Monday to 6 for Sunday.')),
-                ('until', models.DateField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('creator', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "every",
+                    models.PositiveSmallIntegerField(
+                        validators=[django.core.validators.MinValueValidator(1)]
+                    ),
+                ),
+                ("unit", models.CharField(choices=[("days", "days"), ("weeks", "weeks")], max_length=5)),
+                (
+                    "weekdays",
+                    models.JSONField(blank=True, default=list, help_text="0 for Monday to 6 for Sunday."),
+                ),
+                ("until", models.DateField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "creator",
+                    models.ForeignKey(
+                        editable=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'booking series',
+                "verbose_name_plural": "booking series",
             },
         ),
         migrations.AddField(
-            model_name='booking',
-            name='series',
-            field=models.ForeignKey(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='bookings', to='bookings.bookingseries'),
+            model_name="booking",
+            name="series",
+            field=models.ForeignKey(
+                blank=True,
+                editable=False,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="bookings",
+                to="bookings.bookingseries",
+            ),
         ),
     ]

@@ -4,20 +4,24 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('microscopes', '0003_booking_rules'),
+        ("microscopes", "0003_booking_rules"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='microscope',
-            name='requires_application',
-            field=models.BooleanField(default=False, help_text='Every booking is charged to an application that admits it.'),
+            model_name="microscope",
+            name="requires_application",
+            field=models.BooleanField(
+                default=False, help_text="Every booking is charged to an application that admits it."
+            ),
         ),
         migrations.AddField(
-            model_name='microscope',
-            name='requires_slot',
-            field=models.BooleanField(default=False, help_text='Users book only inside time that staff opened as a slot for their lab.'),
+            model_name="microscope",
+            name="requires_slot",
+            field=models.BooleanField(
+                default=False,
+                help_text="Users book only inside time that staff opened as a slot for their lab.",
+            ),
         ),
     ]
