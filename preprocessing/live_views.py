@@ -16,7 +16,7 @@ class SessionMixin:
     """The session named in the address, if the person may see it."""
 
     def get_session(self) -> Session:
-        sessions = Session.objects.visible_to(self.request.user).select_related(
+        sessions = Session.objects.visible_to(self.request.user, among_few=True).select_related(
             "booking", "microscope", "lab", "summary"
         )
         return get_object_or_404(sessions.named(self.kwargs["name"]))

@@ -231,8 +231,8 @@ class SessionMixin:
         super().setup(request, *args, **kwargs)
         self.session = None
         if request.user.is_authenticated:
-            sessions = Session.objects.visible_to(request.user).with_row().select_related("data_server")
-            self.session = get_object_or_404(sessions.named(kwargs["name"]))
+            sessions = Session.objects.visible_to(request.user, among_few=True).named(kwargs["name"])
+            self.session = get_object_or_404(sessions.with_row().select_related("data_server"))
 
     def get_context_data(self, **kwargs):
         user, session = self.request.user, self.session

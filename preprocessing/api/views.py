@@ -79,7 +79,7 @@ class ReportView(APIView):
         return Response(_counts(outcome) | {"dry_run": True})
 
     def session(self, name: str) -> Session:
-        sessions = Session.objects.visible_to(self.request.user).named(name)
+        sessions = Session.objects.visible_to(self.request.user, among_few=True).named(name)
         return get_object_or_404(sessions.select_related("summary"))
 
     def run(self, pk: int, columns: tuple[str, ...] = ()) -> ProcessingRun:
