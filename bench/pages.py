@@ -22,7 +22,8 @@ from urllib.parse import urlsplit, urlunsplit
 from bench.machine import describe
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["dashboard", "list", "list page 20", "session", "live", "live data"]
+DEEP = "list page 20"  # of 50 rows: only staff see so many sessions, and not at the smallest size
+PAGES = ["dashboard", "list", DEEP, "session", "live", "live data"]
 
 
 def worker() -> None:
@@ -53,7 +54,7 @@ def worker() -> None:
     addresses = {
         "dashboard": reverse("sessions:dashboard"),
         "list": reverse("sessions:list"),
-        "list page 20": reverse("sessions:list") + "?page=20",
+        DEEP: reverse("sessions:list") + "?page=20",
         "session": reverse("sessions:detail", args=[session]),
         "live": live,
         "live data": reverse("preprocessing:live-data", args=[session]),
@@ -130,15 +131,12 @@ def main() -> None:
             for page in PAGES:
                 for who in ("staff", "user"):
                     for size in sizes:
+                        if page == DEEP and (who == "user" or size < 1000):
+                            continue
                         answer = ask(size, page, who)
-                        # A user of a small facility has no twentieth page.
-                        if answer["status"] != 200 and not (
-                            page == "list page 20" and answer["status"] == 404
-                        ):
+                        if answer["status"] != 200:
                             raise SystemExit(f"{page} as {who} at {size} answered {answer['status']}")
-                        if (
-                            round_number >= 2 and answer["status"] == 200
-                        ):  # The first two warm templates and caches.
+                        if round_number >= 2:  # The first two warm templates and caches.
                             results.setdefault((page, who, size), []).append(answer)
         for process in workers.values():
             process.stdin.close()
