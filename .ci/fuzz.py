@@ -1,6 +1,6 @@
 """Schemathesis against the served schema: a server with one session of everything, called in every way it describes.
 
-    .venv/bin/python .ci/fuzz.py [--seconds 150] [--examples 15]
+    .venv/bin/python .ci/fuzz.py [--seconds 150] [--examples 15] [--seed 0]
 
 Every check but one: data that fits the schema may still be refused by a rule of the facility (400), which no schema
 can say. Ends with status 1 for any finding, any answer of 500 and any error in the server's log.
@@ -103,6 +103,7 @@ def fuzz(folder, options):
                 *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
                 *("--phases", "examples,coverage,fuzzing,stateful"),
                 *("--max-examples", str(options.examples), "--max-time", str(options.seconds)),
+                *(("--seed", str(options.seed)) if options.seed else ()),
                 *(
                     "--generation-database",
                     "none",
@@ -137,6 +138,7 @@ def main():
     )
     parser.add_argument("--seconds", type=int, default=150, help="how long it may look")
     parser.add_argument("--examples", type=int, default=15, help="examples for each call and phase")
+    parser.add_argument("--seed", type=int, default=0, help="the same calls again; 0: others each time")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="emhub-fuzz-"))
     try:

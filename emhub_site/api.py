@@ -30,6 +30,11 @@ class Pagination(PageNumberPagination):
         for name in (self.page_query_param, self.page_size_query_param):
             if len(request.query_params.getlist(name)) > 1:
                 raise exceptions.ValidationError({name: ["Give one number."]})
+        page = request.query_params.get(self.page_query_param, "1")
+        if not (page.isascii() and page.isdigit()):
+            raise exceptions.ValidationError(
+                {self.page_query_param: ["Give the number of a page, from 1 on."]}
+            )
         return super().paginate_queryset(queryset, request, view)
 
     def get_page_size(self, request):

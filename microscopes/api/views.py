@@ -3,6 +3,7 @@
 from django.db.models import Prefetch
 from rest_framework import viewsets
 
+from microscopes.api.filters import MicroscopeFilterSet
 from microscopes.api.serializers import MicroscopeSerializer
 from microscopes.models import Camera, Microscope
 
@@ -11,7 +12,7 @@ class MicroscopeViewSet(viewsets.ReadOnlyModelViewSet):
     """The facility's microscopes and their cameras."""
 
     serializer_class = MicroscopeSerializer
-    filterset_fields = ["status"]
+    filterset_class = MicroscopeFilterSet
     lookup_field = "code"
     lookup_value_regex = "[A-Za-z0-9_-]+"
 

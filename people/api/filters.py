@@ -43,4 +43,10 @@ class StrictFilterSet(FilterSet):
         unknown = sorted(set(self.data) - set(self.filters) - PAGING) if self.data else []
         if unknown:
             raise exceptions.ValidationError({name: ["There is no such filter."] for name in unknown})
+        # An empty one would be taken for none and answer everything, too.
+        empty = sorted(name for name in self.filters if self.data and self.data.get(name) == "")
+        if empty:
+            raise exceptions.ValidationError(
+                {name: ["Give a value, or leave the filter out."] for name in empty}
+            )
         return super().is_valid()

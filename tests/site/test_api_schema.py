@@ -51,3 +51,20 @@ def test_addresses_with_a_line_break_answer_in_json_too(api, staff):
     answer = api(staff).get("/api/v1/runs/1%0A/")
     assert answer.status_code == 404
     assert answer.json()["detail"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [
+        ("/api/v1/microscopes/?status=", "status"),
+        ("/api/v1/microscopes/?voltage=300", "voltage"),
+        ("/api/v1/sessions/?name=", "name"),
+        ("/api/v1/sessions/?page=", "page"),
+        ("/api/v1/sessions/?page=last", "page"),
+    ],
+)
+def test_what_would_be_taken_for_no_filter_is_refused(api, staff, address, field):
+    answer = api(staff).get(address)
+    assert answer.status_code == 400
+    assert list(answer.json()) == [field]
