@@ -46,17 +46,27 @@ def page_number(text: str | None) -> int:
     )
 
 
-def session_page(sessions, number: int) -> SessionPage:
+def session_page(sessions, number: int, *, collected: bool = False) -> SessionPage:
     """The page of this number of an ordered queryset: ids first, by the order's index, then the rows of these.
 
-    Counting stops at COUNT_LIMIT, and is left out where the last page tells.
+    Counting stops at COUNT_LIMIT, and is left out where the last page tells. `collected` says that the database
+    has to bring all of the queryset together anyway, as it does for those who see only their own: then it is asked
+    once, for ids and count alike.
     """
     offset = (number - 1) * PAGE_SIZE
-    ids = list(sessions.values_list("pk", flat=True)[offset : offset + PAGE_SIZE + 1])
+    ordered = sessions.values_list("pk", flat=True)
+    counted = None
+    if collected and offset + PAGE_SIZE <= COUNT_LIMIT:
+        found = list(ordered[: COUNT_LIMIT + 1])
+        ids, counted = found[offset : offset + PAGE_SIZE + 1], len(found)
+    else:
+        ids = list(ordered[offset : offset + PAGE_SIZE + 1])
     has_next = len(ids) > PAGE_SIZE
     ids = ids[:PAGE_SIZE]
     rows = Session.objects.filter(pk__in=ids).with_row().in_bulk() if ids else {}
-    if has_next:
+    if counted is not None:
+        count = counted
+    elif has_next:
         count = sessions.order_by()[: COUNT_LIMIT + 1].count()
     elif ids or number == 1:
         count = offset + len(ids)

@@ -12,6 +12,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.generic import FormView, TemplateView, View
 
 from bookings.models import Booking
+from people.access import is_staff
 from people.changes import add_errors
 from sessions_app import access, lifecycle
 from sessions_app.acquisition import FIELDS, LABELS, UNITS, acquisition_defaults
@@ -152,7 +153,8 @@ class SessionListView(TemplateView):
     def get_context_data(self, **kwargs):
         request = self.request
         filterset = session_filter(request)
-        page = session_page(filterset.sessions(), page_number(request.GET.get("page")))
+        number = page_number(request.GET.get("page"))
+        page = session_page(filterset.sessions(), number, collected=not is_staff(request.user))
         today = timezone.localdate()
         rows = [(session, retention(session, today)) for session in page.rows]
         return super().get_context_data(

@@ -217,13 +217,28 @@ def test_pages(staff_client, monkeypatch):
         assert shown(staff_client, page=odd)
 
 
-def test_counting_stops_where_nobody_cares(staff_client, monkeypatch):
+@pytest.mark.parametrize("who", ["staff", "member"])
+def test_counting_stops_where_nobody_cares(client, monkeypatch, who):
     monkeypatch.setattr(listing, "PAGE_SIZE", 2)
     monkeypatch.setattr(listing, "COUNT_LIMIT", 4)
-    SessionFactory.create_batch(7)
-    html = staff_client.get(URL).content.decode()
+    lab = LabFactory()
+    client.force_login(StaffFactory() if who == "staff" else MembershipFactory(lab=lab).user)
+    sessions = [SessionFactory(booking=BookingFactory(lab=lab)) for _ in range(7)]
+    html = client.get(URL).content.decode()
     assert "more than 4" in html
-    assert len(shown(staff_client, page=4)) == 1
+    pages = [shown(client, page=number) for number in range(1, 5)]
+    assert [len(page) for page in pages] == [2, 2, 2, 1]
+    assert sorted(name for page in pages for name in page) == sorted(session.name for session in sessions)
+
+
+def test_the_count_is_exact_up_to_its_limit(client, monkeypatch):
+    monkeypatch.setattr(listing, "PAGE_SIZE", 2)
+    lab = LabFactory()
+    client.force_login(MembershipFactory(lab=lab).user)
+    for _ in range(5):
+        SessionFactory(booking=BookingFactory(lab=lab))
+    page = client.get(URL, {"page": 2}).context["page"]
+    assert (page.first, page.last, page.count, page.pages, page.has_next) == (3, 4, 5, 3, True)
 
 
 @pytest.mark.parametrize("who", ["staff", "member"])
