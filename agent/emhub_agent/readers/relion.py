@@ -321,7 +321,7 @@ class Table:
         self.rows = rows
 
     def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
-        """Return a name and what the row tells of it, None to leave it out; for tables that `read` row by row."""
+        """Return a name and what the row tells of it, None to leave it out; called for each row by `read`."""
         raise NotImplementedError
 
     def pixel_size(self, row: star.Row) -> float | None:
