@@ -24,9 +24,13 @@ from urllib.parse import urlsplit
 import pytest
 from django.conf import settings
 from django.test import Client
+from playwright.sync_api import expect
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+
+# A machine that runs the rest of the suite beside the browser is slow now and then; a wrong page stays wrong.
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture
