@@ -1,16 +1,17 @@
 """What every reader gives: the state of a program's runs, as news since the last look.
 
 A reader knows one program's files and nothing of the site; what it finds is described in the words of the
-site's REST contract. It never writes into what it reads. To add a program, write a module with a ``Reader``
-subclass here and name it in ``READERS``.
+site's REST contract. It never writes into what it reads, and follows no link out of it unless told
+(``Folder``). To add a program, write a module with a ``Reader`` subclass here and name it in ``READERS``.
 """
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable
 
 
 class ReaderError(Exception):
@@ -32,14 +33,20 @@ class Deferred(ABC):
 
 @dataclass
 class Picture:
-    """An image to be made: of a micrograph, its power spectrum, or one class average of a stack."""
+    """An image to be made: of a micrograph, its power spectrum, or one class average of a stack.
+
+    What is not a file here is fetched: ``fetch`` returns a picture's bytes (MRC, TIFF, PNG, JPEG) and raises
+    OSError or ValueError where there are none; ``path`` is then only its name in the log.
+    """
 
     kind: str  # micrograph, psd or class_average
     path: str
     micrograph: str | None = None
     job: str | None = None
     iteration: int | None = None
-    number: int | None = None  # counted from 1; also the section in the stack
+    number: int | None = None  # counted from 1; also the section in the stack, unless that is given
+    section: int | None = None  # of a stack, counted from 1
+    fetch: Callable[[], bytes] | None = field(default=None, compare=False)
 
     @property
     def identity(self) -> tuple:
@@ -84,15 +91,69 @@ class RunNews:
     events: list[Event] = field(default_factory=list)
 
 
+@dataclass
+class SessionNews:
+    """What is new in the acquisition itself since the last look; only a watcher of the microscope's folder tells it.
+
+    ``fields`` are the session's own (acquisition and data counters, named as the REST contract names them)
+    and always complete; ``exposures`` maps the movie's name to the fields that are new or changed.
+    """
+
+    fields: dict[str, Any]
+    exposures: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class OutsideError(PermissionError):
+    """A path leads out of the folder that is read, and nobody allowed that."""
+
+
+class Folder:
+    """The folder a reader reads, and the way to what is in it.
+
+    ``follow_links`` allows links that lead out of it; without, only what really lies inside is opened.
+    """
+
+    def __init__(self, path: str, follow_links: bool = False):
+        self.root = os.path.abspath(path)
+        self.follow_links = follow_links
+        self._real = os.path.realpath(path)
+
+    def path(self, name: str) -> str:
+        """Return the absolute path of a name relative to the folder, or of an absolute one within it.
+
+        Raises OutsideError where it leads out.
+        """
+        full = os.path.join(self.root, name)
+        if not self.follow_links:
+            real = os.path.realpath(full)
+            if real != self._real and not real.startswith(self._real.rstrip(os.sep) + os.sep):
+                raise OutsideError(f"{name} lies outside of {self.root}, and links are not followed")
+        return full
+
+
 class Reader(ABC):
-    """Follows one project on disk."""
+    """Follows one project on disk, or one session of a program's own server.
+
+    ``place`` says where it is (a folder, a file or an address), ``key`` what its runs are known by on the
+    site (None: the reader's own choice), ``settings`` what the configuration says for this program alone;
+    the reader refuses a setting it does not know, by name, with a ReaderError.
+    """
 
     #: The program's name as people write it.
     software = ""
 
+    #: The settings this program's part of the configuration may have, each with a sentence for the help.
+    SETTINGS: Mapping[str, str] = {}
+
     @abstractmethod
-    def look(self) -> list[RunNews]:
-        """Return every run with what is new in it. Cheap when no file has changed.
+    def __init__(self, place: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
+        """Raises ReaderError where the place or a setting is not right."""
+
+    @abstractmethod
+    def look(self) -> list[RunNews | SessionNews]:
+        """Return every run, and the session where it is watched, with what is new in it.
+
+        Cheap when no file has changed.
 
         A file that cannot be read is left for the next look, with a warning in the log.
         """

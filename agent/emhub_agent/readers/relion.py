@@ -17,7 +17,7 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -611,7 +611,9 @@ class RelionReader(Reader):
 
     software = "RELION"
 
-    def __init__(self, path: str, key: str | None = None):
+    def __init__(self, path: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
+        for name in settings or ():
+            raise ReaderError(f"RELION has no setting {name}.")
         self.root = os.path.abspath(path)
         if not os.path.isdir(self.root):
             raise ReaderError(f"There is no folder {path}.")
