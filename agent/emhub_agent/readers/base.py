@@ -93,9 +93,9 @@ class RunNews:
 
 @dataclass
 class SessionNews:
-    """What is new in the acquisition itself since the last look; only a watcher of the microscope's folder tells it.
+    """What is new in the acquisition itself; only a watcher of the microscope's folder tells it.
 
-    ``fields`` are the session's own (acquisition and data counters, named as the REST contract names them)
+    Since the last look; ``fields`` are the session's own (acquisition and data counters, named as the REST contract names them)
     and always complete; ``exposures`` maps the movie's name to the fields that are new or changed.
     """
 
