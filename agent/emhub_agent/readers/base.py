@@ -95,8 +95,9 @@ class RunNews:
 class SessionNews:
     """What is new in the acquisition itself; only a watcher of the microscope's folder tells it.
 
-    Since the last look; ``fields`` are the session's own (acquisition and data counters, named as the REST contract names them)
-    and always complete; ``exposures`` maps the movie's name to the fields that are new or changed.
+    ``fields`` are the session's own (acquisition and data counters, named as the REST contract names them)
+    and always complete; ``exposures`` maps the movie's name to the fields that are new or changed since the
+    last look.
     """
 
     fields: dict[str, Any]
