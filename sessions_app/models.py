@@ -264,6 +264,24 @@ class SessionSummary(models.Model):
     statistics = models.JSONField(
         default=dict, help_text="Per run: percentiles by field, with the revision they were computed at."
     )
+    # Completed when the session is over, and again after late results (lifecycle.py): what statistics are made of.
+    completed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When what follows was computed from the rows."
+    )
+    software = models.CharField(max_length=60, blank=True, help_text="Of the leading run.")
+    histograms = models.JSONField(
+        default=dict,
+        help_text="Of the leading run, by quantity: label, unit, edges and counts; the first count is below the "
+        "first edge, the last at or above the last.",
+    )
+    median_resolution = models.FloatField("median CTF resolution (Å)", null=True, blank=True)
+    median_motion = models.FloatField("median total motion (Å)", null=True, blank=True)
+    median_astigmatism = models.FloatField("median astigmatism (nm)", null=True, blank=True)
+    throughput = models.JSONField(
+        default=dict,
+        help_text="Movies by hour: whether by the time they were acquired or arrived, the first hour (UTC) and "
+        "the counts from there on.",
+    )
     frozen_at = models.DateTimeField(null=True, blank=True, help_text="Set when the session is archived.")
 
     class Meta:
