@@ -175,7 +175,8 @@ class _Writer:
 
     def add_exposures(self, number: int) -> None:
         self.summary.exposures += number
-        self._summary_fields.add("exposures")
+        self.summary.last_exposure_at = self.now
+        self._summary_fields |= {"exposures", "last_exposure_at"}
 
     def close(self) -> None:
         """Write the changed runs and the summary. Any write is a heartbeat; alone it is told once a minute."""

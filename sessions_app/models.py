@@ -154,6 +154,9 @@ class Session(models.Model):
     data_movies = models.PositiveBigIntegerField("movies", null=True, blank=True)
     data_bytes = models.PositiveBigIntegerField("size (bytes)", null=True, blank=True)
     last_file_at = models.DateTimeField(null=True, blank=True)
+    watcher_seen_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When the watcher was last heard, to the minute."
+    )
 
     # Retention (retention.py)
     delete_on = models.DateField(
@@ -258,6 +261,9 @@ class SessionSummary(models.Model):
         null=True, blank=True, help_text="Id of the run the counts are of."
     )
     last_seen_at = models.DateTimeField(null=True, blank=True)
+    last_exposure_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a movie was last heard of for the first time."
+    )
     exposure_revision = models.PositiveBigIntegerField(
         default=0, help_text="Revision of the session's exposures; each change of one takes the next number."
     )
