@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import shutil
@@ -10,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 from . import __version__
 from .client import Client, Conflict, EMhubError, NotAuthorised, NotFound, Stopped, Unreachable
@@ -40,12 +42,27 @@ def parser() -> argparse.ArgumentParser:
     main.add_argument("--version", action="version", version=f"emhub-agent {__version__}")
     programs = main.add_subparsers(dest="program", metavar="PROGRAM", required=True)
     for name, reader in READERS.items():
+        settings = "".join(f"\n  {key}  {text}" for key, text in reader.SETTINGS.items())
         program = programs.add_parser(
             name,
-            help=f"follow a {reader.software} project",
-            description=f"Follow a {reader.software} project.",
+            help=f"follow {reader.software}",
+            description=f"Follow {reader.software}.",
+            epilog=f"settings for --set:{settings}" if settings else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        program.add_argument("project", metavar="PROJECT", help="the project's folder; it is only ever read")
+        program.add_argument(
+            "place", metavar="PLACE", help="the project's folder or file, or an address; it is only ever read"
+        )
+        if reader.SETTINGS:
+            program.add_argument(
+                "--set",
+                type=_setting,
+                action="append",
+                default=[],
+                dest="settings",
+                metavar="NAME=VALUE",
+                help="one of the settings below; may be given several times",
+            )
         program.add_argument("--url", required=True, help="the site's address, as in the browser")
         program.add_argument("--session", required=True, metavar="NAME", help="the session's name")
         program.add_argument("--once", action="store_true", help="post what is there and end")
@@ -61,6 +78,18 @@ def parser() -> argparse.ArgumentParser:
         program.add_argument("--no-images", action="store_true", help="post numbers only")
         program.add_argument("-v", "--verbose", action="store_true", help="log every batch")
     return main
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Return (name, value) of ``name=value``; the value is JSON where it reads as such, else text."""
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise argparse.ArgumentTypeError(f"write {text or 'it'} as name=value")
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = value
+    return name.strip(), found
 
 
 def _seconds(text: str) -> float:
@@ -159,9 +188,10 @@ class Agent:
 
     def run(self) -> int:
         options = self.options
-        reader = READERS[options.program](options.project, key=options.key)
+        settings = dict(getattr(options, "settings", ()))
+        reader = READERS[options.program](options.place, key=options.key, settings=settings)
         self.sync = Sync(reader, self.client, options.session, self.report)
-        log.info("Following %s for session %s on %s.", options.project, options.session, self.client.site)
+        log.info("Following %s for session %s on %s.", options.place, options.session, self.client.site)
         self.client.get_session(options.session)
         if options.once:
             return self.once()

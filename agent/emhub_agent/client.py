@@ -56,11 +56,20 @@ class ItemError:
 
 
 class AnswerError(EMhubError):
-    """The site answered that it will not do it: ``status``, its answer's ``detail`` and refused ``items``."""
+    """The site answered that it will not do it: ``status``, its answer's ``detail`` and refused ``items``.
 
-    def __init__(self, status: int, detail: str, items: list[ItemError] | None = None):
+    ``fields`` are the names of the fields that it found wrong in what was no batch.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        items: list[ItemError] | None = None,
+        fields: tuple[str, ...] = (),
+    ):
         super().__init__(detail)
-        self.status, self.detail, self.items = status, detail, items or []
+        self.status, self.detail, self.items, self.fields = status, detail, items or [], fields
 
 
 class NotAuthorised(AnswerError):
@@ -139,6 +148,32 @@ class Client:
     def get_session(self, name: str) -> dict[str, Any]:
         return self.request("GET", f"/sessions/{_quoted(name)}/")
 
+    def sessions(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        """Yield the sessions the token sees, newest first; filters as ``status=["active"]``."""
+        return self.listed("/sessions/", filters)
+
+    def update_session(self, name: str, **fields: Any) -> dict[str, Any]:
+        """Correct a session's acquisition, data counters or status; fields left out stay."""
+        return self.request("PATCH", f"/sessions/{_quoted(name)}/", body=fields)
+
+    def post_exposures(
+        self, session: str, exposures: list[dict[str, Any]], dry_run: bool = False
+    ) -> dict[str, int]:
+        """Post 1 to 1,000 exposures; return the counts created, updated and unchanged."""
+        return self.request(
+            "POST",
+            f"/sessions/{_quoted(session)}/exposures/",
+            body={"exposures": exposures},
+            params=_trial(dry_run),
+        )
+
+    def get_exposures(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield the session's exposures that changed after this revision, oldest change first."""
+        return self._changes(f"/sessions/{_quoted(session)}/exposures/", "exposures", after)
+
+    def runs(self, session: str) -> Iterator[dict[str, Any]]:
+        return self.listed(f"/sessions/{_quoted(session)}/runs/")
+
     def create_run(self, session: str, **fields: Any) -> dict[str, Any]:
         """Return the run with this ``key``, made if the session has none; ``software`` is needed too."""
         return self.request("POST", f"/sessions/{_quoted(session)}/runs/", body=fields)
@@ -150,18 +185,23 @@ class Client:
         """Change a run's fields; with none, only say that the pipeline is alive."""
         return self.request("PATCH", f"/runs/{run}/", body=fields)
 
-    def post_micrographs(self, run: int, micrographs: list[dict[str, Any]]) -> dict[str, int]:
-        """Post 1 to 1,000 micrographs; return the counts created, updated and unchanged."""
-        return self.request("POST", f"/runs/{run}/micrographs/", body={"micrographs": micrographs})
+    def post_micrographs(
+        self, run: int, micrographs: list[dict[str, Any]], dry_run: bool = False
+    ) -> dict[str, int]:
+        """Post 1 to 1,000 micrographs; return the counts created, updated and unchanged.
+
+        With ``dry_run`` everything is checked and counted, and nothing stored.
+        """
+        return self.request(
+            "POST",
+            f"/runs/{run}/micrographs/",
+            body={"micrographs": micrographs},
+            params=_trial(dry_run),
+        )
 
     def micrographs(self, run: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """Yield the run's micrographs that changed after this revision, oldest change first."""
-        while True:
-            answer = self.request("GET", f"/runs/{run}/micrographs/", params={"after": after})
-            yield from answer["micrographs"]
-            if not answer.get("more") or answer["revision"] == after:
-                return
-            after = answer["revision"]
+        return self._changes(f"/runs/{run}/micrographs/", "micrographs", after)
 
     def post_classes(
         self, run: int, job: str, iteration: int, classes: list[dict[str, Any]]
@@ -203,9 +243,17 @@ class Client:
         file = (f"{kind}.{media_type.rsplit('/', 1)[-1]}", data, media_type)
         return self.request("POST", f"/runs/{run}/images/", form=fields, files={"file": file})
 
-    def listed(self, path: str) -> Iterator[dict[str, Any]]:
+    def _changes(self, path: str, kind: str, after: int) -> Iterator[dict[str, Any]]:
+        while True:
+            answer = self.request("GET", path, params={"after": after})
+            yield from answer[kind]
+            if not answer.get("more") or answer["revision"] == after:
+                return
+            after = answer["revision"]
+
+    def listed(self, path: str, filters: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the rows of a paginated list, page by page."""
-        params: dict[str, Any] | None = {"page_size": 500}
+        params: dict[str, Any] = {**(filters or {}), "page_size": 500}
         page = 1
         while True:
             answer = self.request("GET", path, params=params)
@@ -219,7 +267,7 @@ class Client:
             if not answer.get("next"):
                 return
             page += 1
-            params = {"page_size": 500, "page": page}
+            params = {**params, "page": page}
 
     # how a call is made
 
@@ -327,13 +375,15 @@ class Client:
             detail = "; ".join(str(item) for item in items[:3])
         if not detail:
             detail = f"{self.site} answered {status} {answer.reason}."
+        fields = tuple(body) if isinstance(body, dict) else ()
+        kind: type[AnswerError] = Refused
         if status in (401, 403):
-            return NotAuthorised(status, detail, items)
-        if status == 404:
-            return NotFound(status, detail, items)
-        if status in (409, 410):
-            return Conflict(status, detail, items)
-        return Refused(status, detail, items)
+            kind = NotAuthorised
+        elif status == 404:
+            kind = NotFound
+        elif status in (409, 410):
+            kind = Conflict
+        return kind(status, detail, items, fields)
 
 
 def in_words(errors: Any) -> str:
@@ -363,6 +413,10 @@ def moment(text: Any) -> float | None:
     except ValueError:
         return None
     return found.timestamp() if found.tzinfo else None
+
+
+def _trial(dry_run: bool) -> dict[str, str] | None:
+    return {"dry_run": "true"} if dry_run else None
 
 
 def _quoted(name: str) -> str:

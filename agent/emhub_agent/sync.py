@@ -8,14 +8,17 @@ and per run there is never more than one request under way.
 from __future__ import annotations
 
 import logging
+import os
 import re
+import tempfile
 import time
 from collections import OrderedDict
+from itertools import islice
 from typing import Any, Callable
 
-from .client import AnswerError, Client, Conflict, ItemError, NotFound, Refused, moment
+from .client import AnswerError, Client, Conflict, ItemError, NotFound, Refused, moment, same_time
 from .mrc import thumbnail
-from .readers.base import Deferred, Event, Picture, Reader, RunNews, signature
+from .readers.base import Deferred, Event, Picture, Reader, RunNews, SessionNews, signature
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +27,12 @@ BATCH = 500
 PICKS_PER_BATCH = 200_000
 HEARTBEAT = 60.0  # seconds; the site writes it at most once a minute
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-KINDS = ("micrographs", "classes", "images", "events")
+KINDS = ("exposures", "micrographs", "classes", "images", "events")
+#: So many refused items are told one by one in a run's events; the log names them all.
+TOLD_REFUSALS = 20
+MORE_REFUSED = "The site refused more items than are told here; the agent's log names each."
+#: How often a picture is fetched before it is given up.
+FETCHES = 3
 IN_PROGRESS = ("queued", "running")
 
 
@@ -45,6 +53,8 @@ class Counts:
     def lines(self) -> list[str]:
         lines = []
         for kind, row in self.rows.items():
+            if kind == "exposures" and not any(row.values()):
+                continue  # only watchers of a microscope tell of them
             line = "{:<12} {created} created, {updated} updated, {unchanged} unchanged".format(
                 kind + ":", **row
             )
@@ -70,6 +80,8 @@ class RunSync:
         self.known_images: set[tuple] | None = None
         self.last_write = 0.0
         self.refused: set[str] = set()  # names of micrographs
+        self.told_refusals: set[str] = set()
+        self.fetches: dict[tuple, int] = {}
         # Pictures that could not be made, and how their file was then: tried again when it changes.
         self.unreadable: dict[tuple, tuple[Picture, Any]] = {}
 
@@ -86,7 +98,7 @@ class RunSync:
         for picture in news.pictures:
             self.pictures[picture.identity] = picture
         for identity, (picture, state) in list(self.unreadable.items()):
-            if signature(picture.path) != state:
+            if picture.fetch is not None or signature(picture.path) != state:
                 del self.unreadable[identity]
                 self.pictures.setdefault(identity, picture)
         self.events.extend(news.events)
@@ -94,6 +106,24 @@ class RunSync:
     @property
     def waiting(self) -> int:
         return len(self.micrographs) + len(self.classes) + len(self.pictures) + len(self.events)
+
+
+class SessionSync:
+    """The acquisition, where it is watched: what the site has still to be told of it."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self.sent: dict[str, Any] | None = None
+        self.exposures: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.refused: set[str] = set()  # names of exposures
+        self.is_watched = False
+        self.last_write = 0.0
+
+    def take(self, news: SessionNews) -> None:
+        self.is_watched = True
+        self.fields = {**self.fields, **news.fields}
+        for name, fields in news.exposures.items():
+            self.exposures.setdefault(name, {}).update(fields)
 
 
 class Sync:
@@ -115,6 +145,7 @@ class Sync:
         self.batch = batch
         self.counts = Counts()
         self.runs: dict[str, RunSync] = {}
+        self.acquisition = SessionSync()
 
     # one pass
 
@@ -123,10 +154,15 @@ class Sync:
 
         Raises the client's NotAuthorised, NotFound (the session) and Conflict (it takes no more).
         """
-        news = self.reader.look()
-        for item in news:
-            self.runs.setdefault(item.key, RunSync(item.key)).take(item)
-        keys = {item.key for item in news}
+        keys = set()
+        for item in self.reader.look():
+            if isinstance(item, SessionNews):
+                self.acquisition.take(item)
+            else:
+                keys.add(item.key)
+                self.runs.setdefault(item.key, RunSync(item.key)).take(item)
+        if self.acquisition.is_watched:
+            self._acquisition()
         for key, run in self.runs.items():
             if key not in keys and run.status in IN_PROGRESS:
                 run.status = "stopped"  # its jobs were deleted
@@ -152,13 +188,57 @@ class Sync:
 
     @property
     def waiting(self) -> int:
-        return sum(run.waiting for run in self.runs.values())
+        return len(self.acquisition.exposures) + sum(run.waiting for run in self.runs.values())
 
     def _start_again(self, run: RunSync) -> None:
         """The site does not know the run any more: at the next look everything is told again."""
         log.warning("The run %s is gone from the site; it is posted anew.", run.key)
         self.reader.forget(run.key)
         self.runs[run.key] = RunSync(run.key)
+
+    # the session
+
+    def _acquisition(self) -> None:
+        watched = self.acquisition
+        if watched.sent is None:
+            known = self.client.get_session(self.session)
+            watched.sent = {name: known.get(name) for name in watched.fields}
+        changed = {
+            name: value
+            for name, value in watched.fields.items()
+            if name not in watched.sent or not _same(watched.sent[name], value)
+        }
+        if changed:
+            self._correct(changed)
+            watched.sent.update(changed)
+        while watched.exposures:
+            names = list(islice(watched.exposures, self.batch))
+            self._post_batch(
+                watched, "exposures", [self._item(name, watched.exposures[name]) for name in names]
+            )
+            for name in names:
+                del watched.exposures[name]
+            self.report(f"{len(names)} exposures sent")
+        if time.monotonic() - watched.last_write > HEARTBEAT:
+            # Changes nothing, and finds out whether the session still takes something.
+            self.client.update_session(self.session)
+            watched.last_write = time.monotonic()
+
+    def _correct(self, fields: dict[str, Any]) -> None:
+        """Change the session's own fields; those that the site refuses are left out and said."""
+        while fields:
+            try:
+                self.client.update_session(self.session, **fields)
+            except Refused as error:
+                named = [name for name in fields if name in error.fields]
+                self._refused(self.acquisition, "session", ItemError(None, self.session, {"": error.detail}))
+                if not named:
+                    return
+                fields = {name: value for name, value in fields.items() if name not in named}
+            else:
+                self.acquisition.last_write = time.monotonic()
+                self.report("session updated")
+                return
 
     # numbers
 
@@ -212,22 +292,20 @@ class Sync:
 
     def _one_batch(self, run: RunSync) -> None:
         batch: list[dict[str, Any]] = []
-        sources: list[tuple[str, dict[str, Any]]] = []
         picks = 0
         for name, fields in run.micrographs.items():
-            item = self._item(run, name, fields)
+            item = self._item(name, fields)
             batch.append(item)
-            sources.append((name, fields))
             picks += len(item.get("coordinates") or ())
             if len(batch) >= self.batch or picks > PICKS_PER_BATCH:
                 break
-        sent = dict(sources)
-        self._post_batch(run, batch)
-        for name in sent:
+        names = [item["name"] for item in batch]
+        self._post_batch(run, "micrographs", batch)
+        for name in names:
             del run.micrographs[name]
-        self.report(f"{len(batch)} micrographs sent")
+        self.report(f"{len(names)} micrographs sent")
 
-    def _item(self, run: RunSync, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def _item(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         item: dict[str, Any] = {"name": name}
         for field, value in fields.items():
             if not isinstance(value, Deferred):
@@ -240,32 +318,35 @@ class Sync:
                 log.warning("%s: %s could not be read: %s", name, field, error)
         return item
 
-    def _post_batch(self, run: RunSync, batch: list[dict[str, Any]]) -> None:
+    def _post_batch(self, of: RunSync | SessionSync, kind: str, batch: list[dict[str, Any]]) -> None:
         """Send a batch without what the site refuses of it: what it names, or what halving finds."""
         while batch:
             try:
-                answer = self.client.post_micrographs(run.id, batch)
+                if isinstance(of, RunSync):
+                    answer = self.client.post_micrographs(of.id, batch)
+                else:
+                    answer = self.client.post_exposures(self.session, batch)
             except (Refused, Conflict) as error:
-                left = self._without_refused(run, batch, error.items)
+                left = self._without_refused(of, kind, batch, error.items)
                 if left is not None:
                     batch = left
                     continue
                 if isinstance(error, Conflict):
                     raise  # not about an item: the session takes no more
                 if len(batch) == 1:
-                    self._refused(run, "micrographs", ItemError(0, batch[0]["name"], {"": error.detail}))
+                    self._refused(of, kind, ItemError(0, batch[0]["name"], {"": error.detail}))
                     return
                 middle = len(batch) // 2
-                self._post_batch(run, batch[:middle])
+                self._post_batch(of, kind, batch[:middle])
                 batch = batch[middle:]
                 continue
-            self.counts.add("micrographs", **_counted(answer))
-            run.refused.difference_update(row["name"] for row in batch)
-            run.last_write = time.monotonic()
+            self.counts.add(kind, **_counted(answer))
+            of.refused.difference_update(row["name"] for row in batch)
+            of.last_write = time.monotonic()
             return
 
     def _without_refused(
-        self, run: RunSync, batch: list[dict[str, Any]], errors: list[ItemError]
+        self, of: RunSync | SessionSync, kind: str, batch: list[dict[str, Any]], errors: list[ItemError]
     ) -> list[dict[str, Any]] | None:
         """Return the batch without what these errors name, or None where they name nothing in it.
 
@@ -279,7 +360,7 @@ class Sync:
             if 0 <= index < len(batch):
                 error.name = error.name or batch[index]["name"]
                 refused.setdefault(index, set()).update(error.errors)
-                self._refused(run, "micrographs", error)
+                self._refused(of, kind, error)
         if not refused:
             return None
         left = []
@@ -331,18 +412,24 @@ class Sync:
         run.last_write = time.monotonic()
         return answer
 
-    def _refused(self, run: RunSync, kind: str, item: ItemError) -> None:
-        """Report an item that the site will not have: in the log and, for people, in the run's events."""
+    def _refused(self, of: RunSync | SessionSync, kind: str, item: ItemError) -> None:
+        """Report an item that the site will not have: in the log and, for people, in the run's events.
+
+        The session itself has no events, so what is refused of the acquisition stands in the log alone.
+        """
         text = f"The site refused {item}"
         log.warning("%s", text)
         if kind in self.counts.rows:
             self.counts.add(kind, refused=1)
-        if kind == "micrographs":
-            run.refused.add(item.name)
-        if kind != "events":
-            event = Event("warning", text[:2000])
-            if all(event.text != other.text for other in run.events):
-                run.events.append(event)
+        if kind in ("micrographs", "exposures"):
+            of.refused.add(item.name)
+        if isinstance(of, RunSync) and kind != "events":
+            text = text[:2000]
+            if len(of.told_refusals) >= TOLD_REFUSALS and text not in of.told_refusals:
+                text = MORE_REFUSED
+            if text not in of.told_refusals:
+                of.told_refusals.add(text)
+                of.events.append(Event("warning", text))
 
     # pictures
 
@@ -357,10 +444,15 @@ class Sync:
             return  # there is nothing on the site that it could be a picture of
         state = signature(picture.path)
         try:
-            data, media_type = thumbnail(picture.path, picture.number or 1)
-        except FileNotFoundError:
-            return  # taken away since
+            data, media_type = _drawn(picture)
         except (OSError, ValueError, MemoryError) as error:
+            if picture.fetch is not None:
+                run.fetches[identity] = run.fetches.get(identity, 0) + 1
+                if run.fetches[identity] >= FETCHES:
+                    log.warning("No picture of %s: %s", picture.path, error)
+                    return
+            elif isinstance(error, FileNotFoundError):
+                return  # taken away since
             run.unreadable[identity] = (picture, state)
             log.warning("No picture of %s yet: %s", picture.path, error)
             return
@@ -397,6 +489,27 @@ class Sync:
                 if row.get("image") or row.get("image_url"):
                     there.add(("class_average", row.get("job"), row.get("iteration"), row.get("number")))
         return there
+
+
+def _drawn(picture: Picture) -> tuple[bytes, str]:
+    """Return the thumbnail and its media type. Raises OSError or ValueError where it cannot be made."""
+    section = picture.section or picture.number or 1
+    if picture.fetch is None:
+        return thumbnail(picture.path, section)
+    data = picture.fetch()
+    # Drawn from a file as all others are: readers of stacks want one to seek in.
+    with tempfile.TemporaryDirectory(prefix="emhub-agent-") as folder:
+        path = os.path.join(folder, "picture" + os.path.splitext(picture.path)[1])
+        with open(path, "wb") as handle:
+            handle.write(data)
+        return thumbnail(path, section)
+
+
+def _same(known: Any, value: Any) -> bool:
+    """Whether the site's value is this one; times are the same however their offset is written."""
+    if known == value:
+        return True
+    return isinstance(known, str) and isinstance(value, str) and same_time(known, value)
 
 
 def _counted(answer: Any) -> dict[str, int]:

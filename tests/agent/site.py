@@ -30,6 +30,34 @@ MEASURED = {
     "coordinates",
     "rejected",
 }
+EXPOSURE = {
+    "acquired_at",
+    "grid_square",
+    "foil_hole",
+    "stage_x",
+    "stage_y",
+    "beam_shift_x",
+    "beam_shift_y",
+}
+SESSION_FIELDS = {
+    "status",
+    "camera",
+    "voltage_kv",
+    "cs_mm",
+    "magnification",
+    "pixel_size",
+    "dose_per_frame",
+    "total_dose",
+    "frames",
+    "exposure_time",
+    "energy_slit",
+    "spot_size",
+    "data_path",
+    "data_files",
+    "data_movies",
+    "data_bytes",
+    "last_file_at",
+}
 RUN_FIELDS = {
     "key",
     "software",
@@ -69,7 +97,8 @@ class Site:
     """Everything the stand-in knows, and the switches that make it misbehave."""
 
     def __init__(self):
-        self.sessions = {SESSION: {"name": SESSION, "status": "active"}}
+        self.sessions = {SESSION: self.session(SESSION)}
+        self.exposures = {}  # (session, name): row
         self.runs = {}
         self.calls = []  # (method, path) of every call that was answered 2xx
         self.asked = 0
@@ -78,6 +107,7 @@ class Site:
         self.is_refusing_token = False
         self.is_archived = False
         self.refused_names = set()
+        self.refused_fields = set()  # of a session
         self.is_vague = False  # refuse without saying which item
         self.largest_batch = 0
         self.lock = threading.Lock()
@@ -87,6 +117,11 @@ class Site:
     @property
     def url(self):
         return f"http://127.0.0.1:{self.port}"
+
+    @staticmethod
+    def session(name, **fields):
+        row = {"name": name, "status": "active", "microscope": "krios1", "start": "2026-11-23T04:00:00Z"}
+        return {**dict.fromkeys(SESSION_FIELDS), **row, **fields}
 
     def start(self):
         site = self
@@ -152,12 +187,24 @@ class Site:
             raise Answer(404, {"detail": "Not found."})
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         if parts[2] == "sessions":
+            if len(parts) == 3 and method == "GET":
+                return 200, self.get_sessions(url)
             if parts[3] not in self.sessions:
                 raise Answer(404, {"detail": "Not found."})
-            if len(parts) == 4 and method == "GET":
-                return 200, self.sessions[parts[3]]
+            session = self.sessions[parts[3]]
+            if method != "GET" and (self.is_archived or session["status"] == "archived"):
+                raise Answer(409, {"detail": "The session is archived."})
+            if len(parts) == 4:
+                return 200, self.change_session(session, body) if method == "PATCH" else session
             if parts[4:] == ["runs"] and method == "POST":
                 return self.create_run(parts[3], json.loads(body))
+            if parts[4:] == ["runs"]:
+                rows = [run.fields for run in self.runs.values() if run.session == parts[3]]
+                return 200, self.page(rows, query)
+            if parts[4:] == ["exposures"]:
+                if method == "POST":
+                    return self.post_exposures(parts[3], query, json.loads(body)["exposures"])
+                return 200, self.get_exposures(parts[3], query)
         elif parts[2] == "runs":
             run = self.runs.get(int(parts[3]))
             if run is None:
@@ -168,6 +215,42 @@ class Site:
                 return self.change_run(run, method, body)
             return getattr(self, f"{method.lower()}_{parts[4]}")(run, query, headers, body)
         raise Answer(405, {"detail": "Method not allowed."})
+
+    def get_sessions(self, url):
+        query = parse_qs(url.query)
+        rows = [
+            row
+            for row in self.sessions.values()
+            if row["status"] in query.get("status", [row["status"]])
+            and row["microscope"] in query.get("microscope", [row["microscope"]])
+        ]
+        return self.page(rows, {name: values[-1] for name, values in query.items()})
+
+    def change_session(self, session, body):
+        fields = json.loads(body or b"{}")
+        wrong = {name: ["Unknown field."] for name in fields if name not in SESSION_FIELDS}
+        wrong.update({name: ["out of range"] for name in fields if name in self.refused_fields})
+        if wrong:
+            raise Answer(400, wrong)
+        session.update(fields)
+        return session
+
+    def post_exposures(self, session, query, items):
+        known = {name: row for (of, name), row in self.exposures.items() if of == session}
+        counts, rows = self.upsert("exposures", EXPOSURE, {}, known, items)
+        if "dry_run" in query:
+            return 200, {**counts, "dry_run": True}
+        for row in rows:
+            row["revision"] = len(self.calls) * 1000 + len(self.exposures) + 1
+            self.exposures[session, row["name"]] = row
+        return 200, counts
+
+    def get_exposures(self, session, query):
+        rows = [row for (of, _), row in self.exposures.items() if of == session]
+        rows = [row for row in rows if row["revision"] > int(query.get("after", 0))]
+        rows.sort(key=lambda row: row["revision"])
+        revision = rows[-1]["revision"] if rows else int(query.get("after", 0))
+        return {"exposures": rows, "revision": revision, "more": False}
 
     def create_run(self, session, fields):
         self.check(fields, RUN_FIELDS)
@@ -196,26 +279,38 @@ class Site:
 
     def post_micrographs(self, run, query, headers, body):
         items = json.loads(body)["micrographs"]
+        pictures = {"micrograph_image": None, "psd_image": None}
+        counts, rows = self.upsert("micrographs", MEASURED, pictures, run.micrographs, items)
+        if "dry_run" in query:
+            return 200, {**counts, "revision": run.revision, "dry_run": True}
+        for row in rows:
+            row["revision"] = run.next()
+            run.micrographs[row["name"]] = row
+        return 200, {**counts, "revision": run.revision}
+
+    def upsert(self, kind, fields, unset, known, items):
+        """Check a batch; return what it comes to and the rows that are new or changed."""
         if not 1 <= len(items) <= 1000:
-            raise Answer(400, {"micrographs": ["1 to 1,000"]})
+            raise Answer(400, {kind: ["1 to 1,000"]})
         self.largest_batch = max(self.largest_batch, len(items))
         errors = []
         for index, item in enumerate(items):
-            wrong = {name: ["Unknown field."] for name in item if name not in MEASURED | {"name"}}
+            wrong = {name: ["Unknown field."] for name in item if name not in fields | {"name"}}
             if item["name"] in self.refused_names:
                 wrong["name"] = ["not a name"]
             if (item.get("ctf_resolution") or 1) >= 1000:
                 wrong["ctf_resolution"] = ["out of range"]
+            if abs(item.get("stage_x") or 0) > 100_000:
+                wrong["stage_x"] = ["out of range"]
             if wrong:
                 errors.append({"index": index, "name": item["name"], "errors": wrong})
         if errors:
             raise Answer(400, {"detail": "no"} if self.is_vague else {"errors": errors})
         counts = {"created": 0, "updated": 0, "unchanged": 0}
+        rows = []
         for item in items:
-            name = item["name"]
-            old = run.micrographs.get(name)
-            row = dict(old or {"name": name, "micrograph_image": None, "psd_image": None})
-            row.update(item)
+            old = known.get(item["name"])
+            row = {**(old or {"name": item["name"], **unset}), **item}
             if old is None:
                 counts["created"] += 1
             elif {**old, "revision": 0} == {**row, "revision": 0}:
@@ -223,9 +318,8 @@ class Site:
                 continue
             else:
                 counts["updated"] += 1
-            row["revision"] = run.next()
-            run.micrographs[name] = row
-        return 200, {**counts, "revision": run.revision}
+            rows.append(row)
+        return counts, rows
 
     def get_micrographs(self, run, query, headers, body):
         after = int(query.get("after", 0))

@@ -1,13 +1,18 @@
 """From files to the site: everything once, whatever fails in between."""
 
-import random
+import io
+import time
 
+import numpy as np
 import pytest
 from emhub_agent import Client, Conflict, Unreachable, star
+from emhub_agent.readers.base import Picture, Reader, RunNews, SessionNews
 from emhub_agent.readers.relion import RelionReader
 from emhub_agent.sync import Sync
+from PIL import Image
 
-from . import project
+from . import growing, project
+from .growing import assert_ends_as_one_clean_pass, grow, state
 from .site import SESSION, TOKEN, Site
 
 
@@ -17,30 +22,7 @@ def agent(site, root, **options):
 
 def settle(site, root):
     """Look, as often as it takes for files written this moment to be believed."""
-    sync = agent(site, root)
-    for _ in range(3):
-        sync.numbers()
-        sync.pictures()
-    assert sync.waiting == 0
-    return sync
-
-
-def state(site):
-    """What people see in the end, without how it came to be."""
-    runs = {}
-    for run in site.runs.values():
-        rows = {}
-        for name, row in run.micrographs.items():
-            rows[name] = {key: value for key, value in row.items() if key != "revision"}
-        classes = {
-            key: {name: value for name, value in row.items() if name != "revision"}
-            for key, row in run.classes.items()
-            if key[1] == max(other[1] for other in run.classes)
-        }
-        fields = {key: value for key, value in run.fields.items() if key != "id"}
-        events = sorted((event["level"], event["text"], event["at"]) for event in run.events)
-        runs[run.fields["key"]] = (fields, rows, classes, events)
-    return runs
+    return growing.settle(lambda: RelionReader(str(root), key="p"), site)
 
 
 @pytest.fixture
@@ -215,42 +197,175 @@ def test_a_failure_is_told_once_however_often_the_agent_starts(site, tmp_path):
     assert event["text"] == "AutoPick/job004 failed: out of memory"
 
 
-def grow(made, root, seed):
-    """Write the files a piece at a time, ending in the middle of rows and bytes; yield after each piece."""
-    chance = random.Random(seed)
-    project.write(root, {"default_pipeline.star": made["default_pipeline.star"]})
-    left = [(path, data) for path, data in made.items() if path != "default_pipeline.star"]
-    # Tables grow beside each other, as they do while a pipeline runs; each file itself grows from its start.
-    written = dict.fromkeys(made, 0)
-    window = 4
-    while left:
-        path, data = left[chance.randrange(min(window, len(left)))]
-        written[path] += chance.randint(1, max(200, len(data) // 2))
-        project.write(root, {path: data[: written[path]]})
-        if written[path] >= len(data):
-            left.remove((path, data))
-        yield
-
-
 @pytest.mark.parametrize("seed", range(3))
-def test_a_growing_project_ends_as_after_one_clean_pass(site, tmp_path, clean, seed):
+def test_a_growing_project_ends_as_after_one_clean_pass(tmp_path, seed):
     """Cuts in the middle of rows, restarts, and a site that fails one call in three."""
     made = project.files(count=5, classes=2)
-    root = tmp_path / "project"
-    chance = random.Random(100 + seed)
-    site.fail_every = 3
-    sync = None
-    for _ in grow(made, root, seed):
-        if sync is None or chance.random() < 0.1:
-            sync = agent(site, root)  # killed and started again
-        sync.numbers()
-        if chance.random() < 0.3:
-            sync.pictures(until=None if chance.random() < 0.5 else 0)
+    steps = grow(made, tmp_path, seed, first=["default_pipeline.star"])
+    assert_ends_as_one_clean_pass(lambda: RelionReader(str(tmp_path), key="p"), steps, seed)
+
+
+class Watcher(Reader):
+    """Tells of the session what the test puts into `news`."""
+
+    software = "Watcher"
+
+    def __init__(self, place="", key=None, settings=None):
+        self.news = SessionNews({})
+
+    def look(self):
+        news, self.news = self.news, SessionNews(self.news.fields)
+        return [news]
+
+    def forget(self, key):
+        raise AssertionError("there is no run")
+
+
+@pytest.fixture
+def watcher():
+    return Watcher()
+
+
+@pytest.fixture
+def watching(site, watcher):
+    return Sync(watcher, Client(site.url, TOKEN, attempts=50), SESSION, batch=3)
+
+
+def test_a_watcher_corrects_the_session_and_posts_exposures(site, watcher, watching):
+    watcher.news = SessionNews(
+        {"pixel_size": 0.83, "data_movies": 7},
+        {f"Movies/a_{number}.tiff": {"stage_x": float(number)} for number in range(7)},
+    )
+    watching.numbers()
+    assert (site.sessions[SESSION]["pixel_size"], site.sessions[SESSION]["data_movies"]) == (0.83, 7)
+    assert [row["stage_x"] for row in site.exposures.values()] == [0, 1, 2, 3, 4, 5, 6]
+    assert site.largest_batch == 3
+    assert watching.counts.rows["exposures"]["created"] == 7
+    assert not site.runs
+    asked = site.asked
+    watching.numbers()
+    assert site.asked == asked
+
+
+def test_of_a_session_only_what_changed_is_sent(site, watcher, watching):
+    watcher.news = SessionNews({"pixel_size": 0.83, "last_file_at": "2026-11-23T05:00:00+01:00"})
+    watching.numbers()
+    site.sessions[SESSION]["pixel_size"] = 0.9  # corrected by people
+    watcher.news = SessionNews({"pixel_size": 0.83, "last_file_at": "2026-11-23T06:00:00+01:00"})
+    watching.numbers()
+    assert site.sessions[SESSION]["pixel_size"] == 0.9
+    assert site.sessions[SESSION]["last_file_at"] == "2026-11-23T06:00:00+01:00"
+
+
+def test_what_the_site_knows_of_a_session_is_not_sent_again_after_a_start(site, watcher, watching):
+    site.sessions[SESSION].update(pixel_size=0.83, last_file_at="2026-11-23T04:00:00Z")
+    watcher.news = SessionNews({"pixel_size": 0.83, "last_file_at": "2026-11-23T05:00:00+01:00"})
+    watching.acquisition.last_write = time.monotonic()
+    watching.numbers()
+    assert [method for method, _ in site.calls] == ["GET"]
+
+
+def test_a_refused_field_of_the_session_does_not_keep_the_others_away(site, watcher, watching, caplog):
+    site.refused_fields = {"total_dose"}
+    watcher.news = SessionNews({"total_dose": -1, "pixel_size": 0.83, "frames": 50})
     for _ in range(3):
+        watching.numbers()
+    assert (site.sessions[SESSION]["pixel_size"], site.sessions[SESSION]["frames"]) == (0.83, 50)
+    assert site.sessions[SESSION]["total_dose"] is None
+    assert caplog.text.count("total_dose: out of range") == 1
+
+
+def test_a_refused_exposure_is_reported_and_the_rest_goes_on(site, watcher, watching, caplog):
+    site.refused_names = {"b"}
+    watcher.news = SessionNews({}, {"a": {"stage_x": 1e9, "stage_y": 2.0}, "b": {}, "c": {"stage_x": 3.0}})
+    watching.numbers()
+    rows = {name: row for (_, name), row in site.exposures.items()}
+    assert set(rows) == {"a", "c"}
+    assert (rows["a"].get("stage_x"), rows["a"]["stage_y"]) == (None, 2.0)
+    assert watching.counts.rows["exposures"] == {"created": 2, "updated": 0, "unchanged": 0, "refused": 2}
+    assert "refused b: name: not a name" in caplog.text
+
+
+def test_an_idle_watcher_finds_out_that_the_session_is_archived(site, watcher, watching, monkeypatch):
+    watcher.news = SessionNews({"frames": 50})
+    watching.numbers()
+    site.is_archived = True
+    watching.numbers()
+    monkeypatch.setattr("emhub_agent.sync.HEARTBEAT", -1)
+    with pytest.raises(Conflict, match="archived"):
+        watching.numbers()
+
+
+def test_refusals_by_the_thousand_do_not_fill_the_runs_events(site, tmp_path):
+    root = project.write(tmp_path, project.files(count=60, status="Succeeded", images=False, iterations=()))
+    site.refused_names = {project.movie(number) for number in range(1, 51)}
+    for _ in range(2):
+        sync = settle(site, root)
+    assert sync.counts.rows["micrographs"]["refused"] == 50
+    texts = [event["text"] for event in site.runs[1].events]
+    assert len(texts) == 21
+    assert "The site refused more items" in texts[-1]
+
+
+class Fetcher(Watcher):
+    """One run of a program that gives its pictures over the network."""
+
+    def __init__(self, fetch):
+        self.fetch = fetch
+
+    def look(self):
+        fetch, self.fetch = self.fetch, None
+        news = RunNews("k", {"software": "Fetcher"}, "running", {"a": {}} if fetch else {})
+        if fetch:
+            news.pictures = [Picture("micrograph", "a.mrc", micrograph="a", fetch=fetch, section=2)]
+        return [news]
+
+
+def test_pictures_may_be_fetched(site):
+    stack = project.mrc(np.stack([np.zeros((8, 8)), np.eye(8)]).astype(np.float32))
+    sync = Sync(Fetcher(lambda: stack), Client(site.url, TOKEN), SESSION)
+    sync.numbers()
+    sync.pictures()
+    [[data]] = site.runs[1].images.values()
+    drawn = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+    assert drawn[0, 0] > drawn[0, 4]  # the second section
+
+
+def test_a_picture_that_cannot_be_fetched_is_tried_a_few_times(site):
+    asked = []
+
+    def fetch():
+        asked.append(1)
+        raise OSError("the server is busy")
+
+    sync = Sync(Fetcher(fetch), Client(site.url, TOKEN), SESSION)
+    for _ in range(10):
         sync.numbers()
         sync.pictures()
-    site.fail_every = 0
-    assert state(site) == clean(root)
+    assert len(asked) == 3
+    assert not site.runs[1].images
+    assert sync.waiting == 0
+
+
+class Forgetful(RelionReader):
+    """Loses every third micrograph of a look after its first."""
+
+    def look(self):
+        news = super().look()
+        looks = self.__dict__.setdefault("looks", [])
+        looks.append(1)
+        for run in news:
+            if len(looks) > 1:
+                for name in list(run.micrographs)[::3]:
+                    del run.micrographs[name]
+        return news
+
+
+def test_the_harness_notices_a_reader_that_loses_something(tmp_path):
+    made = project.files(count=5, classes=2, images=False)
+    steps = grow(made, tmp_path, 1, first=["default_pipeline.star"])
+    with pytest.raises(AssertionError):
+        assert_ends_as_one_clean_pass(lambda: Forgetful(str(tmp_path), key="p"), steps, 1)
 
 
 def test_rows_arrive_while_they_are_written(site, tmp_path):
