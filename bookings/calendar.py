@@ -19,6 +19,7 @@ from bookings import access
 from bookings.models import Booking
 from bookings.services import booking_update
 from microscopes.models import Microscope
+from people import words
 from people.fields import FIRST_YEAR, LAST_YEAR
 from people.models import Lab, User
 
@@ -60,7 +61,7 @@ def moment_of(text: str) -> datetime.datetime:
     zone = timezone.get_current_timezone()
     first, second = naive.replace(tzinfo=zone), naive.replace(tzinfo=zone, fold=1)
     if first.utcoffset() != second.utcoffset():
-        when = f"{naive:%H:%M} on {naive:%a} {naive.day} {naive:%b}"
+        when = f"{words.clock(naive)} on {naive:%a} {naive.day} {naive:%b}"
         if first.utcoffset() < second.utcoffset():
             raise ValidationError(
                 f"There is no {when}: the clocks go forward. Choose a time before or after."
@@ -293,10 +294,10 @@ def _clock(start: datetime.datetime, end: datetime.datetime, date: datetime.date
     if start <= begins and end >= ends:
         return "all day"
     if end > ends:
-        return f"from {start:%H:%M}"
+        return f"from {words.clock(start)}"
     if start < begins:
-        return f"until {end:%H:%M}"
-    return f"{start:%H:%M}–{'24:00' if end == ends else f'{end:%H:%M}'}"
+        return f"until {words.clock(end)}"
+    return f"{words.clock(start)}–{words.end_of_day() if end == ends else words.clock(end)}"
 
 
 # -- Moving ----------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from bookings.mail import span
 from bookings.models import Booking, Follow
 from bookings.notices import FreeTime, Notice
 from microscopes.models import Microscope
-from people import outbox
-from people.models import User
+from people import outbox, words
+from people.models import Preferences, User
 
 
 @transaction.atomic
@@ -43,7 +43,9 @@ def on_notice(notice: Notice) -> None:
     for time in free:
         times[time.microscope.pk].append(time)
     follows = (
-        Follow.objects.filter(microscope__in=times).exclude(user__in=named - {None}).select_related("user")
+        Follow.objects.filter(microscope__in=times)
+        .exclude(user__in=named - {None})
+        .select_related("user__preferences")
     )
     theirs: dict[User, list[FreeTime]] = defaultdict(list)
     for follow in follows.order_by("user", "microscope"):
@@ -78,6 +80,11 @@ def _wishes(time: FreeTime) -> dict[str, str]:
 
 
 def _write(person: User, free: list[FreeTime]) -> None:
+    with words.times_as(Preferences.of(person).hour_cycle):
+        _write_in_their_words(person, free)
+
+
+def _write_in_their_words(person: User, free: list[FreeTime]) -> None:
     names = ", ".join(sorted({str(time.microscope) for time in free}))
     when = span(free[0].start, free[0].end) if len(free) == 1 else f"{len(free)} times"
     body = render_to_string(

@@ -17,6 +17,7 @@ from bookings.rules import OVERRIDABLE, UPKEEP, by_rule, people_to_operate, peop
 from bookings.series import SCOPES, THIS, Repeat, reach, series_cancel, series_create, series_update
 from bookings.services import BookingChanges, booking_cancel, booking_create, booking_update
 from microscopes.models import Microscope
+from people import words
 from people.access import is_staff
 from people.changes import ChangedFieldsModelForm, add_errors
 from people.fields import LocalDateField, LocalDateTimeField
@@ -323,7 +324,9 @@ class BookingForm(ScopeMixin, OverrideMixin, ChangedFieldsModelForm):
         if typed:
             return typed
         data = self.cleaned_data
-        return f"{data['microscope']} has {data['kind']} from {span(data['start'], data['end'])}."[:300]
+        with words.times_as(words.H23):  # It is kept, and read by many.
+            when = span(data["start"], data["end"])
+        return f"{data['microscope']} has {data['kind']} from {when}."[:300]
 
     def _repeat(self) -> Repeat | None:
         data = self.cleaned_data

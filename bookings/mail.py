@@ -1,8 +1,8 @@
 """Who is told of a booking by e-mail, and in which words.
 
-Told are its owner, operator and creator (and who was it before a change), never the one who did it, and each as
-they have chosen (people.Preferences). The mails are written in the booking's own transaction and leave after it
-(people/outbox.py). Nothing is told of time that is over.
+Told are its owner, operator, creator and collaborators (and who was it before a change), never the one who did it,
+and each as they have chosen (people.Preferences). The mails are written in the booking's own transaction and leave
+after it (people/outbox.py). Nothing is told of time that is over.
 """
 
 import datetime
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
@@ -20,7 +20,7 @@ from bookings import ical
 from bookings.models import Booking, BookingReminder
 from bookings.notices import CANCELLED, CHANGED, CREATED, Notice
 from people import outbox, words
-from people.models import User
+from people.models import Preferences, User
 
 DAY_BEFORE = datetime.timedelta(days=1)
 PREFERENCE = {CREATED: "mail_created", CHANGED: "mail_changed", CANCELLED: "mail_cancelled"}
@@ -42,6 +42,7 @@ TOLD = {
 def on_notice(notice: Notice) -> None:
     """A receiver of bookings.notices: writes one mail to each person, whatever the number of their bookings."""
     now = timezone.now()
+    prefetch_related_objects(notice.bookings, "collaborators")
     theirs: dict[int, list[Booking]] = defaultdict(list)
     for booking in notice.bookings:
         before = notice.before.get(booking.pk)
@@ -79,10 +80,18 @@ def changes(booking: Booking, before: Booking | None) -> list[tuple[str, str, st
                 found.append((label, "", "is another now"))
             else:
                 found.append((label, _value(before, name), _value(booking, name)))
+    were, are = ({str(person) for person in one.collaborators.all()} for one in (before, booking))
+    if were != are:
+        found.append(("Collaborators", ", ".join(sorted(were)) or "none", ", ".join(sorted(are))))
     return found
 
 
 def _write(notice: Notice, person: User, bookings: list[Booking], *, is_lost: bool = False) -> None:
+    with words.times_as(Preferences.of(person).hour_cycle):
+        _write_in_their_words(notice, person, bookings, is_lost)
+
+
+def _write_in_their_words(notice: Notice, person: User, bookings: list[Booking], is_lost: bool) -> None:
     lead = _lead(notice, person, bookings, is_lost)
     verb = VERB[notice.what]
     if is_lost:
@@ -115,7 +124,8 @@ def _lead(notice: Notice, person: User, bookings: list[Booking], is_lost: bool) 
     actor, first, count = notice.actor, bookings[0], len(bookings)
     own = all(booking.owner_id == person.pk for booking in bookings)
     if notice.what == CREATED:
-        whom = "you" if own else f"{first.owner}, with you as operator"
+        role = "operator" if first.operator_id == person.pk else "collaborator"
+        whom = "you" if own else f"{first.owner}, with you as {role}"
         return f"{actor} has booked {first.microscope} for {whom}" + (
             f", {count} times:" if count > 1 else ":"
         )
@@ -135,12 +145,14 @@ def _lead(notice: Notice, person: User, bookings: list[Booking], is_lost: bool) 
         return f"{actor} has changed {which} that you were named on; you are not any more:"
     if own and before.owner_id != person.pk:
         return f"{actor} has handed {'a booking' if count == 1 else f'{count} bookings'} to you:"
+    if person.pk not in _named(before):
+        return f"{actor} has named you on {which}:"
     return f"{actor} has changed {which}:"
 
 
 # -- The day before --------------------------------------------------------------------------------------------
 def send_reminders() -> int:
-    """Remind owners and operators of what begins within a day; answers for how many bookings.
+    """Remind owners, operators and collaborators of what begins within a day; answers for how many bookings.
 
     Once for each booking and start, whoever calls it and how often. Who booked less than a day ahead needs none.
     """
@@ -166,24 +178,32 @@ def _remind(pk: int, now: datetime.datetime) -> bool:
     _, is_new = BookingReminder.objects.get_or_create(booking=booking, start=booking.start)
     if not is_new:
         return False
-    for person in _reached({booking.owner_id, booking.operator_id}, "mail_day_before"):
-        _queue(
-            person,
-            subject=f"Reminder: {booking.microscope}, {when(booking)}",
-            lead=f"Your time on {booking.microscope} begins within a day:"
-            if person.pk == booking.owner_id
-            else f"You operate {booking.microscope} for {booking.owner} within a day:",
-            told=[{"facts": facts(booking), "changes": [], "url": _page(booking)}],
-            reason="",
-            calendar=ical.mailed([booking], to=person),
-        )
+    coming = {booking.owner_id, booking.operator_id, *_collaborators(booking)}
+    for person in _reached(coming, "mail_day_before"):
+        with words.times_as(Preferences.of(person).hour_cycle):
+            _queue(
+                person,
+                subject=f"Reminder: {booking.microscope}, {when(booking)}",
+                lead=_reminding(booking, person),
+                told=[{"facts": facts(booking), "changes": [], "url": _page(booking)}],
+                reason="",
+                calendar=ical.mailed([booking], to=person),
+            )
     return True
+
+
+def _reminding(booking: Booking, person: User) -> str:
+    if person.pk == booking.owner_id:
+        return f"Your time on {booking.microscope} begins within a day:"
+    if person.pk == booking.operator_id:
+        return f"You operate {booking.microscope} for {booking.owner} within a day:"
+    return f"The time of {booking.owner} on {booking.microscope}, that you are named on, begins within a day:"
 
 
 # -- Words -----------------------------------------------------------------------------------------------------
 def span(start: datetime.datetime, end: datetime.datetime) -> str:
     """The time in the facility's zone, always with its year: a mail is read at any time."""
-    return words.span(start, end, today=datetime.date.min)
+    return words.span(start, end, today=datetime.date.min).replace(words.NBSP, " ")
 
 
 def when(booking: Booking) -> str:
@@ -212,7 +232,11 @@ def _page(booking: Booking) -> str:
 
 # -- Whom ------------------------------------------------------------------------------------------------------
 def _named(booking: Booking) -> set[int]:
-    return {booking.owner_id, booking.operator_id, booking.creator_id} - {None}
+    return {booking.owner_id, booking.operator_id, booking.creator_id, *_collaborators(booking)} - {None}
+
+
+def _collaborators(booking: Booking) -> set[int]:
+    return {person.pk for person in booking.collaborators.all()}
 
 
 def _reached(ids: Iterable[int | None], preference: str) -> Iterable[User]:
@@ -224,6 +248,7 @@ def _reached(ids: Iterable[int | None], preference: str) -> Iterable[User]:
         .filter(pk__in=set(ids) - {None})
         .exclude(email="")
         .exclude(switched_off)
+        .select_related("preferences")
         .order_by("pk")
     )
 

@@ -31,8 +31,10 @@ def span(start: datetime.datetime, end: datetime.datetime) -> str:
     """A time in words, in the facility's zone: "Tue 24 Nov 09:00 to 18:00"; the year only where it is another."""
     start, end = timezone.localtime(start), timezone.localtime(end)
     year = f" {start:%Y}" if {start.year, end.year} != {timezone.localdate().year} else ""
-    until = f"{end:%H:%M}" if end.date() == start.date() else f"{end:%a} {end.day} {end:%b} {end:%H:%M}"
-    return f"{start:%a} {start.day} {start:%b}{year} {start:%H:%M} to {until}"
+    until = words.clock(end)
+    if end.date() != start.date():
+        until = f"{end:%a} {end.day} {end:%b} {until}"
+    return f"{start:%a} {start.day} {start:%b}{year} {words.clock(start)} to {until}"
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ def booking_update(
     before = (
         Booking.objects.select_for_update(no_key=True, of=("self",))
         .select_related("microscope")
+        .prefetch_related("collaborators")  # As they were: who is told of the change asks for both.
         .get(pk=booking.pk)
     )
     if before.microscope_id not in locked:

@@ -17,6 +17,7 @@ from bookings.forms import BookingForm, CancelForm, booking_defaults
 from bookings.handover import can_hand_over
 from bookings.models import Application, Booking
 from bookings.rules import span
+from people import words
 from people.access import is_staff
 from people.fields import LocalDateField, LocalDateTimeField
 
@@ -59,7 +60,8 @@ class BookingListView(FilterView):
 
 def short_name(booking) -> str:
     """What a booking is called where one is and how one gets back."""
-    return f"{booking.microscope} {timezone.localtime(booking.start):%Y-%m-%d %H:%M}"
+    start = timezone.localtime(booking.start)
+    return f"{booking.microscope} {start:%Y-%m-%d} {words.clock(start)}"
 
 
 class BookingDetailView(DetailView):

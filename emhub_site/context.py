@@ -2,6 +2,8 @@
 
 from django.conf import settings
 
+from people import words
+
 
 def facility(request):
     return {
@@ -9,4 +11,6 @@ def facility(request):
         "logo_text": settings.LOGO_TEXT,
         "time_zone_name": settings.TIME_ZONE,
         "version": settings.VERSION,
+        # For scripts that write times: "h23" or "h12".
+        "hour_cycle": words.hour_cycle,
     }

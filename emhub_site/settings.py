@@ -43,10 +43,11 @@ else:
     if not DATABASES["default"].get("ENGINE"):
         raise ImproperlyConfigured("DATABASE_URL must look like postgres://user:password@host:5432/name.")
 _database = DATABASES["default"]
+# Opening a connection for each request would cost more than most answers; SQLite's last to close also has to tidy up.
+_database["CONN_MAX_AGE"] = env.integer("DATABASE_CONN_MAX_AGE", 60, minimum=0)
 if _database["ENGINE"].endswith("sqlite3"):
     _database["OPTIONS"] = SQLITE_OPTIONS | _database.get("OPTIONS", {})
 elif _database["ENGINE"].endswith("postgresql"):
-    _database["CONN_MAX_AGE"] = env.integer("DATABASE_CONN_MAX_AGE", 60, minimum=0)
     _database["CONN_HEALTH_CHECKS"] = True
 else:
     raise ImproperlyConfigured("DATABASE_URL must name a postgres:// or sqlite:// database.")
@@ -116,13 +117,15 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "csp.middleware.CSPMiddleware",
     "emhub_site.bodies.ApiBodies",
+    "emhub_site.short_way.ShortWay",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "people.middleware.TimesAsTheReaderWants",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",

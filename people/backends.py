@@ -32,5 +32,10 @@ class UsernameOrEmailBackend(ModelBackend):
             return None
         return user if user.check_password(password) and self.user_can_authenticate(user) else None
 
+    def get_user(self, user_id):
+        """Who is logged in, with their preferences: every page shows times, so every page would ask for them."""
+        user = get_user_model().objects.select_related("preferences").filter(pk=user_id).first()
+        return user if user is not None and self.user_can_authenticate(user) else None
+
     def user_can_authenticate(self, user):
         return super().user_can_authenticate(user) and not user.is_service

@@ -130,16 +130,24 @@ class InviteForm(forms.Form):
 
 
 class ProfileForm(forms.Form):
-    """One's own name and choices of mails. Only what was changed on the page is written."""
+    """One's own name, format of times and choices of mails. Only what was changed on the page is written."""
 
     first_name = forms.CharField(max_length=150, required=False)
     last_name = forms.CharField(max_length=150, required=False)
 
     def __init__(self, *args, user: User, preferences: Preferences, **kwargs):
         names = {name: getattr(user, name) for name in ("first_name", "last_name")}
-        mails = {name: getattr(preferences, name) for name in Preferences.MAILS}
-        kwargs["initial"] = (kwargs.get("initial") or {}) | names | mails
+        choices = {name: getattr(preferences, name) for name in Preferences.CHOICES}
+        kwargs["initial"] = (kwargs.get("initial") or {}) | names | choices
         super().__init__(*args, **kwargs)
+        cycle = Preferences._meta.get_field("hour_cycle")
+        self.fields["hour_cycle"] = forms.ChoiceField(
+            label=cycle.verbose_name,
+            help_text=cycle.help_text,
+            choices=cycle.choices,
+            required=False,  # Left out: as it was.
+            widget=forms.RadioSelect,
+        )
         for name in Preferences.MAILS:
             field = Preferences._meta.get_field(name)
             self.fields[name] = forms.BooleanField(
@@ -149,10 +157,12 @@ class ProfileForm(forms.Form):
         self.fields["last_name"].widget.attrs["autocomplete"] = "family-name"
         self.helper = helper(
             Row(Column("first_name", css_class="col-sm-6"), Column("last_name", css_class="col-sm-6")),
+            "hour_cycle",
             HTML('<h2 class="h5 mt-2">E-mails</h2>'),
             *Preferences.MAILS,
         )
 
     @property
     def changes(self) -> dict:
-        return {name: self.cleaned_data[name] for name in self.changed_data}
+        changed = {name: self.cleaned_data[name] for name in self.changed_data}
+        return {name: value for name, value in changed.items() if name != "hour_cycle" or value}

@@ -6,6 +6,7 @@ from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
 
+from people import words
 from people.querysets import LabQuerySet, UserQuerySet
 
 PIPELINE_GROUP = "Pipeline"
@@ -142,7 +143,21 @@ class Preferences(models.Model):
         "My booking begins within a day", default=True, help_text="A reminder of what I own or operate."
     )
 
+    hour_cycle = models.CharField(
+        "Times of day",
+        max_length=3,
+        choices=[(words.H23, "24 hours, 18:00"), (words.H12, "12 hours, 6:00 pm")],
+        default=words.H23,
+        help_text="How times are shown to you, on pages and in mails.",
+    )
+    calendar_view = models.CharField(max_length=12, blank=True, help_text="As last chosen in the calendar.")
+    calendar_microscopes = models.JSONField(
+        default=list, blank=True, help_text="Codes of those last chosen in the calendar; none: all."
+    )
+
     MAILS = ("mail_created", "mail_changed", "mail_cancelled", "mail_day_before")
+    #: What the person chooses on their own page.
+    CHOICES = ("hour_cycle", *MAILS)
 
     class Meta:
         verbose_name_plural = "preferences"
@@ -153,6 +168,9 @@ class Preferences(models.Model):
     @classmethod
     def of(cls, user: User) -> "Preferences":
         """The person's choices, or the defaults, not saved, where none were made yet."""
+        # Known already for who is logged in (people/backends.py).
+        if "preferences" in user._state.fields_cache:
+            return user._state.fields_cache["preferences"] or cls(user=user)
         return cls.objects.filter(user=user).first() or cls(user=user)
 
 

@@ -142,7 +142,7 @@ def profile_update(*, user: User, **changes) -> list[str]:
     Raises ValidationError by field, and TypeError for anything else about an account: that is the staff's.
     """
     names = {"first_name", "last_name"} & changes.keys()
-    choices = set(Preferences.MAILS) & changes.keys()
+    choices = set(Preferences.CHOICES) & changes.keys()
     if unknown := changes.keys() - names - choices:
         raise TypeError(f"People do not change this of themselves: {', '.join(sorted(unknown))}")
     user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
@@ -162,6 +162,7 @@ def profile_update(*, user: User, **changes) -> list[str]:
         for name in chosen:
             setattr(preferences, name, changes[name])
         if chosen:
+            preferences.clean_fields(exclude={field.name for field in Preferences._meta.fields} - choices)
             preferences.save(update_fields=chosen)
         changed += chosen
     return changed

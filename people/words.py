@@ -5,6 +5,9 @@ Every function takes None for unknown and answers None then, so that the caller 
 
 import datetime
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import Decimal
 
 from django.utils import timezone
@@ -94,10 +97,43 @@ def day(date: datetime.date, *, weekday: bool = True, today: datetime.date | Non
     return f"{date:%a} {text}" if weekday else text
 
 
+# -- Times of day: 18:00 or 6:00 pm, as whoever reads them has chosen ---------------------------------------------
+H23, H12 = "h23", "h12"
+_reader: ContextVar[Callable[[], str]] = ContextVar("hour_cycle", default=lambda: H23)
+
+
+def hour_cycle() -> str:
+    """How the person who reads this has times of day shown: H23 (the facility's usual way) or H12."""
+    return _reader.get()()
+
+
+@contextmanager
+def times_as(cycle: str | Callable[[], str]) -> Iterator[None]:
+    """Within, times of day are written as H23 or H12; a function is asked only once a time is written."""
+    token = _reader.set(cycle if callable(cycle) else lambda: cycle)
+    try:
+        yield
+    finally:
+        _reader.reset(token)
+
+
+def clock(local: datetime.datetime | datetime.time, *, seconds: bool = False) -> str:
+    """The time of day of a local time as its reader wants it: "09:05" or "9:05 am"."""
+    if hour_cycle() == H12:
+        text = f"{local.hour % 12 or 12}:{local:%M:%S}" if seconds else f"{local.hour % 12 or 12}:{local:%M}"
+        return f"{text}{NBSP}{'am' if local.hour < 12 else 'pm'}"
+    return f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
+
+
+def end_of_day() -> str:
+    """The midnight at which a day ends; 12 am would be read as the one at which it begins."""
+    return "midnight" if hour_cycle() == H12 else "24:00"
+
+
 def exact(moment: datetime.datetime) -> str:
     """Local time to the second with its zone, for the title on hover."""
     local = timezone.localtime(moment)
-    return f"{local:%a} {local.day} {local:%b %Y %H:%M:%S %Z}"
+    return f"{local:%a} {local.day} {local:%b %Y} {clock(local, seconds=True)} {local:%Z}"
 
 
 def relative(moment: datetime.datetime, now: datetime.datetime | None = None) -> str:
@@ -134,7 +170,7 @@ def span(start: datetime.datetime, end: datetime.datetime, today: datetime.date 
         if (first.year, first.month) == (last_day.year, last_day.month):
             return f"{first:%a} {first.day} – {day(last_day, today=today)}"
         return f"{day(first.date(), today=today)} – {day(last_day, today=today)}"
-    until = "24:00" if ends_at_midnight else f"{last:%H:%M}"
+    until = end_of_day() if ends_at_midnight else clock(last)
     if last_day == first.date():
-        return f"{day(last_day, today=today)} {first:%H:%M}–{until}"
-    return f"{day(first.date(), today=today)} {first:%H:%M} – {day(last_day, today=today)} {until}"
+        return f"{day(last_day, today=today)} {clock(first)}–{until}"
+    return f"{day(first.date(), today=today)} {clock(first)} – {day(last_day, today=today)} {until}"

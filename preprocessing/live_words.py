@@ -39,7 +39,7 @@ class State:
 def clock(moment: datetime.datetime, now: datetime.datetime | None = None) -> str:
     """The facility's local time as people say it: 14:02 today, 22 Nov 14:02 otherwise, with the year if another."""
     local, today = timezone.localtime(moment), timezone.localtime(now or timezone.now()).date()
-    time = f"{local:%H:%M}"
+    time = words.clock(local)
     return time if local.date() == today else f"{words.day(local.date(), weekday=False, today=today)} {time}"
 
 

@@ -95,7 +95,8 @@ def lab_words(lab) -> str:
 def clock(moment: datetime.datetime) -> str:
     """Local time, with the day where it is not today's: "18:00", "Tue 18:00"."""
     local = timezone.localtime(moment)
-    return f"{local:%H:%M}" if local.date() == timezone.localdate() else f"{local:%a %H:%M}"
+    time = words.clock(local)
+    return time if local.date() == timezone.localdate() else f"{local:%a} {time}"
 
 
 def dashboard(user) -> Dashboard:
@@ -226,8 +227,8 @@ def _sentence(user, cards: list[Card], now) -> str:
 def clock_date(moment) -> str:
     local = timezone.localtime(moment)
     if local.date() == timezone.localdate():
-        return f"today at {local:%H:%M}"
-    return f"{local:%a} {local.day} {local:%b} at {local:%H:%M}"
+        return f"today at {words.clock(local)}"
+    return f"{local:%a} {local.day} {local:%b} at {words.clock(local)}"
 
 
 def _for_whom(booking) -> str:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from bookings.models import Booking
 from microscopes.models import Microscope
+from people import words
 from people.access import is_staff
 from people.models import Membership, User
 from sessions_app import access
@@ -49,13 +50,13 @@ def refusal(user, booking, *, any_time: bool = False) -> str:
             return ""
         return "This booking is not of today. Sessions are created on the booking's day."
     if booking.has_ended:
-        return (
-            f"This booking ended at {timezone.localtime(booking.end):%H:%M on %d %b %Y}. Ask staff for help."
-        )
-    return (
-        f"This booking begins at {timezone.localtime(booking.start):%H:%M on %d %b %Y}. "
-        "Create the session once it has begun."
-    )
+        return f"This booking ended at {_on(booking.end)}. Ask staff for help."
+    return f"This booking begins at {_on(booking.start)}. Create the session once it has begun."
+
+
+def _on(moment: datetime.datetime) -> str:
+    local = timezone.localtime(moment)
+    return f"{words.clock(local)} on {local:%d %b %Y}"
 
 
 def can_create_now(user, booking) -> bool:

@@ -126,7 +126,7 @@ def moment(value, *, weekday: bool = True, why: str = "Not yet"):
     if value is None:
         return dash(why)
     local = timezone.localtime(value)
-    return time_element(value, f"{words.day(local.date(), weekday=weekday)} {local:%H:%M}")
+    return time_element(value, f"{words.day(local.date(), weekday=weekday)} {words.clock(local)}")
 
 
 @register.simple_tag

@@ -5,6 +5,7 @@ from django.contrib.humanize.templatetags.humanize import intcomma
 from django.utils import timezone
 from django.utils.html import format_html
 
+from people import words
 from people.templatetags.emhub import dash
 from sessions_app import dashboard
 
@@ -63,9 +64,9 @@ def slot_time(slot):
     start, end = timezone.localtime(slot.start), timezone.localtime(slot.end)
     same_day = start.date() == end.date()
     return (
-        f"{dashboard.clock(start)} to {end:%H:%M}"
+        f"{dashboard.clock(start)} to {words.clock(end)}"
         if same_day
-        else f"{dashboard.clock(start)} to {end:%a %H:%M}"
+        else f"{dashboard.clock(start)} to {end:%a} {words.clock(end)}"
     )
 
 

@@ -3,6 +3,8 @@
   "use strict";
   const live = (window.EMhubLive = window.EMhubLive || {});
   const DASH = "–";
+  // The reader's own choice of 18:00 or 6:00 pm.
+  const cycle = document.documentElement.dataset.hourCycle || "h23";
   const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
   const known = (value) => value !== null && value !== undefined && Number.isFinite(value);
   let zone = "UTC";
@@ -37,7 +39,7 @@
     /** "14:02", with seconds where asked. */
     time(seconds, withSeconds = false) {
       const name = withSeconds ? "seconds" : "minutes";
-      const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+      const options = { hour: cycle === "h12" ? "numeric" : "2-digit", minute: "2-digit", hourCycle: cycle };
       return inZone(name, withSeconds ? { ...options, second: "2-digit" } : options).format(seconds * 1000);
     },
     /** "14:02" today, "22 Nov 14:02" on another day. */

@@ -151,8 +151,70 @@ def test_a_change_says_what_was_and_what_is(staff, booked):
 
 def test_a_change_that_concerns_nobody_is_not_mailed(staff, booked):
     booking_update(booking=booked, actor=staff, title="Ribosome")
-    booking_update(booking=booked, actor=staff, collaborators=[UserFactory()])
+    booking_update(booking=booked, actor=staff, collaborators=[])
     assert told() == []
+
+
+def test_collaborators_are_told_when_they_are_named_and_when_they_are_not_any_more(staff, booked):
+    grace = UserFactory(first_name="Grace", last_name="H", email="grace@example.org")
+    booking_update(booking=booked, actor=staff, collaborators=[grace])
+    assert told() == ["ada@example.org", "grace@example.org"]
+    named = OutgoingMail.objects.get(recipient=grace)
+    assert f"{staff} has named you on a booking of Ada Byron:" in named.body
+    assert event_of(named)[0] == "REQUEST"
+    assert "Collaborators: Grace H (was none)" in OutgoingMail.objects.get(address="ada@example.org").body
+    OutgoingMail.objects.all().delete()
+    booking_update(booking=booked, actor=staff, collaborators=[], start=booked.start + HOUR)
+    lost = OutgoingMail.objects.get(recipient=grace)
+    assert "you are not any more:" in lost.body
+    method, event = event_of(lost)
+    assert (method, event["DTSTART"].dt) == ("CANCEL", booked.start)
+
+
+@pytest.mark.parametrize(
+    ("preference", "act"),
+    [
+        ("mail_changed", lambda booking, staff: booking_update(booking=booking, actor=staff, title="x")),
+        ("mail_cancelled", lambda booking, staff: booking_cancel(booking=booking, actor=staff, reason="x")),
+        ("mail_day_before", lambda booking, staff: booking_mail.send_reminders()),
+        (
+            "mail_created",
+            lambda booking, staff: booking_create(
+                actor=staff,
+                owner=booking.owner,
+                collaborators=booking.collaborators.all(),
+                microscope=MicroscopeFactory(),
+                start=booking.start,
+                end=booking.end,
+            ),
+        ),
+    ],
+)
+def test_collaborators_are_told_as_they_have_chosen_themselves(staff, ada, tomorrow, preference, act):
+    grace = UserFactory(email="grace@example.org")
+    tomorrow.collaborators.add(grace)
+    Preferences.objects.create(user=ada, **dict.fromkeys(Preferences.MAILS, False))
+    act(tomorrow, staff)
+    assert told() == ["grace@example.org"]
+    OutgoingMail.objects.all().delete()
+    Booking.objects.exclude(pk=tomorrow.pk).update(cancelled_at=timezone.now())
+    BookingReminder.objects.all().delete()
+    Booking.objects.filter(pk=tomorrow.pk).update(cancelled_at=None, title="")
+    Preferences.objects.create(user=grace, **{preference: False})
+    act(Booking.objects.get(pk=tomorrow.pk), staff)
+    assert told() == []
+
+
+def test_mails_write_times_as_their_reader_has_chosen(staff, ada, booked):
+    Preferences.objects.create(user=ada, hour_cycle="h12")
+    grace = UserFactory(email="grace@example.org")
+    booked.collaborators.add(grace)
+    booking_update(booking=booked, actor=staff, start=booked.start + HOUR)
+    mail = OutgoingMail.objects.get(address="ada@example.org")
+    assert "10:00 am–6:00 pm" in mail.subject
+    assert "(was " in mail.body
+    assert "9:00 am–6:00 pm)" in mail.body
+    assert "10:00–18:00" in OutgoingMail.objects.get(recipient=grace).subject
 
 
 def test_handing_over_tells_both_and_takes_it_out_of_the_former_owners_calendar(staff, booked, lab):

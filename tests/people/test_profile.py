@@ -1,5 +1,8 @@
 """Everyone's own page: name and choices."""
 
+import datetime
+import re
+
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection
@@ -8,7 +11,7 @@ from django.urls import reverse
 
 from people import services
 from people.models import AuditEntry, Preferences
-from tests.factories import LabFactory, MembershipFactory, UserFactory
+from tests.factories import BookingFactory, LabFactory, MembershipFactory, StaffFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -99,3 +102,67 @@ def test_the_page_costs_the_same_whatever_the_number_of_labs(client, ada):
     with CaptureQueriesContext(connection) as many:
         client.get(PROFILE)
     assert len(many) == len(one) <= 12
+
+
+# -- How times are written -------------------------------------------------------------------------------------
+def test_times_are_shown_as_the_person_has_chosen_on_every_page(client, ada):
+    start = datetime.datetime(2031, 11, 24, 8, 5, tzinfo=datetime.UTC)
+    booking = BookingFactory(owner=ada, start=start, end=start + datetime.timedelta(hours=9))
+    page = f"/bookings/{booking.pk}/"
+    usual = client.get(page).text
+    assert 'data-hour-cycle="h23"' in usual
+    assert re.search(r"Mon 24 Nov 2031 \d\d:05<", usual)
+    form = ALL_ON | {"first_name": "Ada", "last_name": "Byron", "hour_cycle": "h12"}
+    assert "Saved." in client.post(PROFILE, form, follow=True).text
+    chosen = client.get(page).text
+    assert 'data-hour-cycle="h12"' in chosen
+    assert re.search(r"Mon 24 Nov 2031 \d\d?:05\xa0[ap]m<", chosen)
+    assert re.search(r" \d\d?:05:00\xa0[ap]m ", chosen)  # The exact one on hover.
+    assert not re.search(r">[^<]*\b\d\d:05\b(?!\xa0)[^<]*<", chosen)
+    # Those of others stay as they were.
+    client.force_login(StaffFactory())
+    assert re.search(r"Mon 24 Nov 2031 \d\d:05<", client.get(page).text)
+
+
+def test_what_is_typed_stays_in_24_hours(client, ada):
+    Preferences.objects.create(user=ada, hour_cycle="h12")
+    assert re.search(r'name="start" value="\d{4}-\d\d-\d\dT\d\d:\d\d"', client.get("/bookings/new/").text)
+
+
+def test_the_admins_times_follow_too(client):
+    staff = StaffFactory()
+    client.force_login(staff)
+    at = datetime.datetime(2026, 11, 24, 8, 5, tzinfo=datetime.UTC)
+    AuditEntry.objects.create(
+        at=at, actor_name="x", action="tried", target_type="t", target_id="1", target_name="x"
+    )
+    page = "/admin/people/auditentry/"
+    assert re.search(r"24 Nov 2026 \d\d:05<", client.get(page).text)
+    Preferences.objects.create(user=staff, hour_cycle="h12")
+    assert re.search(r"24 Nov 2026 \d\d?:05 [ap]\.m\.<", client.get(page).text)
+
+
+@pytest.mark.parametrize("wrong", ["h11", "h24", "nonsense"])
+def test_other_formats_are_refused(client, ada, wrong):
+    answer = client.post(PROFILE, ALL_ON | {"last_name": "Byron", "hour_cycle": wrong})
+    assert "Select a valid choice" in answer.text
+    with pytest.raises(ValidationError):
+        services.profile_update(user=ada, hour_cycle=wrong)
+    assert Preferences.of(ada).hour_cycle == "h23"
+
+
+def test_left_out_it_stays_as_it_was(client, ada):
+    Preferences.objects.create(user=ada, hour_cycle="h12")
+    client.post(PROFILE, ALL_ON | {"first_name": "Ada", "last_name": "Byron"})
+    assert Preferences.objects.get(user=ada).hour_cycle == "h12"
+
+
+def test_the_choice_costs_no_query_of_its_own(client, ada):
+    def queries():
+        with CaptureQueriesContext(connection) as captured:
+            client.get("/bookings/")
+        return [one["sql"] for one in captured if '"people_preferences"' in one["sql"]]
+
+    assert len(queries()) == 1
+    Preferences.objects.create(user=ada, hour_cycle="h12")
+    assert len(queries()) == 1

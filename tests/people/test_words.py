@@ -127,3 +127,27 @@ def local(*parts):
 def test_when_a_booking_is_is_said_in_the_facilitys_zone(start, end, text):
     with timezone.override(STOCKHOLM):
         assert words.span(local(*start), local(*end), today=datetime.date(2026, 11, 23)) == text
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "text"),
+    [
+        ((2026, 11, 23, 9), (2026, 11, 23, 18), "Mon 23 Nov 9:00 am–6:00 pm"),
+        ((2026, 11, 23, 0), (2026, 11, 23, 12), "Mon 23 Nov 12:00 am–12:00 pm"),
+        ((2026, 11, 23, 22, 5), (2026, 11, 24, 6), "Mon 23 Nov 10:05 pm – Tue 24 Nov 6:00 am"),
+        ((2026, 11, 23, 9), (2026, 11, 24, 0), "Mon 23 Nov 9:00 am–midnight"),
+        ((2026, 11, 23, 0), (2026, 11, 24, 0), "Mon 23 Nov, all day"),
+    ],
+)
+def test_times_of_twelve_hours(start, end, text):
+    with timezone.override(STOCKHOLM), words.times_as(words.H12):
+        said = words.span(local(*start), local(*end), today=datetime.date(2026, 11, 23))
+    assert said.replace(NBSP, " ") == text
+    assert words.hour_cycle() == words.H23
+
+
+def test_the_exact_time_has_twelve_hours_too():
+    with timezone.override(STOCKHOLM), words.times_as(words.H12):
+        assert (
+            words.exact(local(2026, 11, 23, 0, 5, 9)).replace(NBSP, " ") == "Mon 23 Nov 2026 12:05:09 am CET"
+        )
