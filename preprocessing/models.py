@@ -1,11 +1,13 @@
-"""What watchers and pipelines report. Written by `preprocessing.ingest` only."""
+"""What watchers and pipelines report, written by `preprocessing.ingest` only; and the limits that people set."""
 
 from django.conf import settings
-from django.core.validators import MinValueValidator
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from microscopes.models import Microscope
 from preprocessing.querysets import ClassAverageQuerySet, OfRunQuerySet, OfSessionQuerySet
 from sessions_app.models import Session
 
@@ -136,6 +138,27 @@ class Micrograph(models.Model):
         return self.name
 
 
+class PackedColumns(models.Model):
+    """A cache of packed.py: a part of a run's rows in the order of their making, as bytes of packed.DTYPE.
+
+    Written by readers now and then; emptied at any time without loss.
+    """
+
+    run = models.ForeignKey(ProcessingRun, on_delete=models.CASCADE, related_name="packed")
+    number = models.PositiveIntegerField()
+    layout = models.PositiveSmallIntegerField()
+    revision = models.PositiveBigIntegerField(help_text="Of the run: the rows are as of then.")
+    data = models.BinaryField()
+    texts = models.JSONField(default=list, help_text="What the codes of grid squares and foil holes mean.")
+
+    class Meta:
+        verbose_name_plural = "packed columns"
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="packed_once_per_run")]
+
+    def __str__(self):
+        return f"Part {self.number} of run {self.run_id}"
+
+
 class Coordinates(models.Model):
     """A micrograph's picks in micrograph pixels: `points` is little-endian float32, shape (n, 2), x then y."""
 
@@ -205,3 +228,87 @@ class RunEvent(models.Model):
 
     def __str__(self):
         return f"{self.level}: {self.text[:80]}"
+
+
+def _limit(
+    verbose_name: str, *, maximum: float, default: float | None = None, **options
+) -> models.FloatField:
+    """An optional bound; empty: no alert of this."""
+    return models.FloatField(
+        verbose_name,
+        null=True,
+        blank=True,
+        default=default,
+        validators=[MinValueValidator(0), MaxValueValidator(maximum)],
+        **options,
+    )
+
+
+def _minutes(verbose_name: str, *, default: int, help_text: str) -> models.PositiveIntegerField:
+    """After how long without a sign; at least two minutes, as signs of life are kept to the minute."""
+    return models.PositiveIntegerField(
+        f"{verbose_name} (minutes)",
+        null=True,
+        blank=True,
+        default=default,
+        help_text=help_text,
+        validators=[MinValueValidator(2), MaxValueValidator(7 * 24 * 60)],
+    )
+
+
+class Limits(models.Model):
+    """When a session needs somebody: each field empty for no alert of that kind (alerts.py)."""
+
+    ctf_resolution_max = _limit("CTF resolution above (Å)", maximum=1000, default=6)
+    motion_total_max = _limit("total motion above (Å)", maximum=100_000, default=50)
+    ice_thickness_max = _limit(
+        "ice thickness above (relative)",
+        maximum=100_000,
+        help_text="On the scale of the pipeline that measures it.",
+    )
+    astigmatism_max = _limit("astigmatism above (nm)", maximum=100_000, default=100)
+    particles_min = _limit("particles in a micrograph below", maximum=1_000_000, default=1)
+    particles_max = _limit("particles in a micrograph above", maximum=1_000_000)
+    file_minutes = _minutes("no new file for", default=15, help_text="While the watcher is alive.")
+    watcher_minutes = _minutes("watcher silent for", default=10, help_text="Once it has been heard.")
+    pipeline_minutes = _minutes("pipeline silent for", default=10, help_text="Of a run that has not ended.")
+    size_tb = _limit("session's data above (TB)", maximum=1_000_000, default=20)
+
+    class Meta:
+        abstract = True
+
+    def clean(self):
+        if None not in (self.particles_min, self.particles_max) and self.particles_min > self.particles_max:
+            raise ValidationError({"particles_max": "This must not be below the least number of particles."})
+
+
+class MicroscopeLimits(Limits):
+    """What sessions of the microscope start from; without a row the fields' defaults hold."""
+
+    microscope = models.OneToOneField(
+        Microscope, on_delete=models.CASCADE, primary_key=True, related_name="limits"
+    )
+
+    class Meta:
+        verbose_name = "alert limits of a microscope"
+        verbose_name_plural = "alert limits of microscopes"
+
+    def __str__(self):
+        return f"Alert limits of {self.microscope}"
+
+
+class SessionLimits(Limits):
+    """The whole set of one session, made where somebody changed it; without a row the microscope's hold."""
+
+    session = models.OneToOneField(Session, on_delete=models.CASCADE, primary_key=True, related_name="limits")
+    changed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", editable=False
+    )
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "alert limits of a session"
+        verbose_name_plural = "alert limits of sessions"
+
+    def __str__(self):
+        return f"Alert limits of {self.session}"
