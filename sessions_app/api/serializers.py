@@ -69,6 +69,7 @@ class SessionReadSerializer(serializers.ModelSerializer):
             *FIELDS,
             "data_server",
             *DATA_FIELDS,
+            "watcher_seen_at",
             "delete_on",
             "days_left",
             "processing",

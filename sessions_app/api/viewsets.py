@@ -1,15 +1,18 @@
 """Sessions as programs and browsers see them."""
 
+import datetime
+
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import exceptions, mixins, status, viewsets
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 
-from people.access import is_staff
+from people.access import is_pipeline, is_staff
 from people.api.exceptions import Conflict
 from sessions_app import access
 from sessions_app.api.filters import SessionFilterSet
@@ -23,6 +26,8 @@ from sessions_app.lifecycle import session_finish, session_reopen
 from sessions_app.models import Session
 from sessions_app.naming import NAME
 from sessions_app.services import session_create
+
+HEARTBEAT = datetime.timedelta(minutes=1)
 
 
 @extend_schema_view(
@@ -95,11 +100,16 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
 
     def _update(self, user, session, values):
         self._check_may_write(user, session, values)
+        # What a token writes of the data, or an empty change, is the watcher's sign of life.
+        watcher = is_pipeline(user) and (not values or any(field in values for field in DATA_FIELDS))
         new_status = values.pop("status", None)
         with transaction.atomic():
             row = get_object_or_404(Session.objects.select_for_update(no_key=True), pk=session.pk)
             if row.status == Session.Status.ARCHIVED:
                 raise Conflict("This session is archived and cannot change any more.")
+            now = timezone.now()
+            if watcher and (row.watcher_seen_at is None or now - row.watcher_seen_at >= HEARTBEAT):
+                values["watcher_seen_at"] = now
             if values:
                 # Only what was given: other writers' fields of the same row are left as they are.
                 for field, value in values.items():

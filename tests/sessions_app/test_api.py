@@ -267,6 +267,44 @@ def test_the_watcher_reports_files_and_corrects_acquisition(api):
     assert (session.pixel_size, session.camera.name) == (0.83, "K3")
 
 
+@pytest.mark.parametrize(
+    ("values", "heard"),
+    [
+        ({}, True),
+        ({"data_movies": 3}, True),
+        ({"last_file_at": "2026-11-23T11:15:00+01:00", "frames": 40}, True),
+        # What a pipeline corrects is no sign of the watcher.
+        ({"frames": 40}, False),
+        ({"status": "pending"}, False),
+    ],
+)
+def test_data_counters_and_empty_changes_are_the_watchers_sign_of_life(api, values, heard):
+    session = SessionFactory()
+    told = api(microscopes=[session.microscope]).patch(url(session), values).json()
+    session.refresh_from_db()
+    assert (session.watcher_seen_at is not None) == (told["watcher_seen_at"] is not None) == heard
+
+
+def test_the_watchers_sign_of_life_is_written_once_a_minute(api):
+    session = SessionFactory()
+    client = api(microscopes=[session.microscope])
+
+    def seen_after(seconds):
+        kept = timezone.now() - datetime.timedelta(seconds=seconds)
+        Session.objects.filter(pk=session.pk).update(watcher_seen_at=kept)
+        assert client.patch(url(session), {}).status_code == 200
+        session.refresh_from_db()
+        return session.watcher_seen_at > kept
+
+    assert seen_after(61)
+    assert not seen_after(30)
+
+
+def test_a_person_is_no_watcher(api, staff):
+    session = SessionFactory()
+    assert api(staff).patch(url(session), {"data_movies": 3}).json()["watcher_seen_at"] is None
+
+
 def test_another_microscopes_pipeline_gets_404(api):
     session = SessionFactory()
     response = api(microscopes=[MicroscopeFactory()]).patch(url(session), {"data_files": 1})
