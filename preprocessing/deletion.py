@@ -9,6 +9,7 @@ from preprocessing.models import (
     Coordinates,
     Exposure,
     Micrograph,
+    PackedColumns,
     ProcessingRun,
     RunEvent,
 )
@@ -76,6 +77,7 @@ def _of_runs(ids: list[int]):
         micrographs,
         ClassAverage.objects.filter(run__in=ids),
         RunEvent.objects.filter(run__in=ids),
+        PackedColumns.objects.filter(run__in=ids),
         ProcessingRun.objects.filter(pk__in=ids),
     )
 
