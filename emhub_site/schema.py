@@ -24,6 +24,55 @@ WRITES = {
 }
 # Fields that are described as always there and are not told to everyone.
 NOT_ALWAYS = {"SessionRead": ("notes",)}  # Between people; pipelines do not read them.
+# Numbers that mean the same wherever they stand.
+NUMBERS = {
+    "booking": "Id of the booking.",
+    "classes": "Number of 2D classes.",
+    "count": "How many there are on all pages together.",
+    "ctf_estimated": "Number of micrographs with a defocus or a CTF resolution.",
+    "exposures": "Number of movies known by any run or watcher.",
+    "id": "What it is called in addresses.",
+    "index": "Place of the item in the batch, from 0.",
+    "max": "The greatest, in the field's unit.",
+    "median": "The median, in the field's unit.",
+    "micrograph": "Id of the micrograph.",
+    "micrographs": "Number of micrographs.",
+    "motion_corrected": "Number of micrographs with any motion.",
+    "min": "The least, in the field's unit.",
+    "n": "How many values are known.",
+    "p10": "The 10th percentile, in the field's unit.",
+    "p90": "The 90th percentile, in the field's unit.",
+    "particles": "Number of particles.",
+    "picked": "Number of micrographs with a known number of particles.",
+    "runs": "Number of processing runs.",
+    "spot_size": "Spot size, the number as the microscope gives it.",
+}
+
+
+def describe_numbers(result, generator, request, public):
+    """For SPECTACULAR_SETTINGS: a field's title ("Pixel size (Å)") says what it is, readers look at the description."""
+
+    def walk(part):
+        if isinstance(part, dict):
+            for name, field in part.get("properties", {}).items():
+                _describe(name, field)
+            part = list(part.values())
+        for each in part if isinstance(part, list) else ():
+            walk(each)
+
+    walk(result["components"].get("schemas", {}))
+    return result
+
+
+def _describe(name: str, field: dict) -> None:
+    types = field.get("type", [])
+    if not {"integer", "number"} & set([types] if isinstance(types, str) else types):
+        return
+    said, title = field.get("description", ""), field.get("title", "")
+    if title and title.lower() not in said.lower():
+        field["description"] = f"{title}. {said}".strip()
+    elif not said and name in NUMBERS:
+        field["description"] = NUMBERS[name]
 
 
 def add_common_answers(result, generator, request, public):

@@ -276,6 +276,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "preprocessing.api.schema.add_components",
+        "emhub_site.schema.describe_numbers",
         "emhub_site.schema.add_common_answers",
     ],
 }

@@ -1,7 +1,7 @@
 """Bookings as programs and browsers see them: the same rules in the same words as on the pages."""
 
 from django.core.exceptions import ValidationError
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import exceptions, mixins, status, viewsets
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
@@ -25,6 +25,14 @@ REFUSED = OpenApiResponse(
 )
 LISTS = ("collaborators", "slot_labs", "slot_applications")
 TAKEN = OpenApiResponse(description="The microscope is taken then; or the booking was cancelled.")
+BOOKING_EXAMPLE = {
+    "microscope": "krios1",
+    "title": "Apoferritin, grid screening",
+    "start": "2026-12-01T09:00:00+01:00",
+    "end": "2026-12-01T18:00:00+01:00",
+    "lab": "Hall lab",
+    "collaborators": ["jweber"],
+}
 NOT_YOURS = OpenApiResponse(description="You may read but not change this, or a pipeline's token.")
 
 
@@ -87,6 +95,7 @@ class BookingViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
         summary="Book a microscope",
         request=BookingWriteSerializer,
         responses={201: BookingReadSerializer, 400: REFUSED, 403: NOT_YOURS, 409: TAKEN},
+        examples=[OpenApiExample("A day for one's lab", value=BOOKING_EXAMPLE, request_only=True)],
     )
     def create(self, request):
         if not access.can_create(request.user):
@@ -100,6 +109,10 @@ class BookingViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
         summary="Change a booking",
         request=BookingWriteSerializer,
         responses={200: BookingReadSerializer, 400: REFUSED, 403: NOT_YOURS, 409: TAKEN},
+        examples=[
+            OpenApiExample("Another end", value={"end": "2026-12-01T20:00:00+01:00"}, request_only=True),
+            OpenApiExample("Another operator", value={"operator": "jweber"}, request_only=True),
+        ],
     )
     def partial_update(self, request, pk):
         booking = self._changeable()
@@ -112,7 +125,9 @@ class BookingViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
 
     @extend_schema(
         summary="Cancel a booking",
-        description="Its time is free at once; the record stays with who, when and why.",
+        description="Its time is free at once; the record stays with who, when and why. A body may say "
+        '`{"reason": "The grids are not ready."}`, which is needed on cancelling for another, and '
+        '`"keep_sessions": true` where images were taken already.',
         request=BookingCancelSerializer,
         responses={204: None, 400: REFUSED, 403: NOT_YOURS, 409: TAKEN},
     )

@@ -454,6 +454,18 @@ CLASSES_EXAMPLE = {
     "iteration": 25,
     "classes": [{"number": 1, "particles": 1250, "resolution": 8.4}, {"number": 2, "particles": 310}],
 }
+IMAGE_EXAMPLE = {
+    "kind": "micrograph",
+    "micrograph": "Movies/20170629_00021_frameImage.tiff",
+    "file": "thumbnail.png",
+}
+CLASS_IMAGE_EXAMPLE = {
+    "kind": "class_average",
+    "job": "Class2D/job008",
+    "iteration": 25,
+    "number": 1,
+    "file": "class1.png",
+}
 RUN_EXAMPLE = {
     "key": "/data/krios1/20261123/relion",
     "software": "RELION",
@@ -605,7 +617,11 @@ post_image = extend_schema(
                 "job": {"type": "string", "description": "For kind class_average."},
                 "iteration": {"type": "integer", "minimum": 0, "description": "For kind class_average."},
                 "number": {"type": "integer", "minimum": 1, "description": "For kind class_average."},
-                "file": {"type": "string", "format": "binary"},
+                "file": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": "The picture itself, as a file of the form.",
+                },
             },
             "required": ["kind", "file"],
             "additionalProperties": False,
@@ -616,6 +632,10 @@ post_image = extend_schema(
         201: _answer(ImageAnswer, "The row shows it now."),
     }
     | _WRITE,
+    examples=[
+        _example(IMAGE_EXAMPLE, "Of a micrograph", media_type="multipart/form-data"),
+        _example(CLASS_IMAGE_EXAMPLE, "Of a 2D class", media_type="multipart/form-data"),
+    ],
     tags=["images"],
 )
 get_image = extend_schema(

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import exceptions, mixins, status, viewsets
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
@@ -28,6 +28,30 @@ from sessions_app.naming import NAME
 from sessions_app.services import session_create
 
 HEARTBEAT = datetime.timedelta(minutes=1)
+
+NEW_EXAMPLE = {
+    "booking": 17,
+    "camera": "Falcon 4i",
+    "sample": "apoferritin",
+    "magnification": 130_000,
+    "pixel_size": 0.885,
+    "total_dose": 40.0,
+    "frames": 40,
+    "exposure_time": 2.4,
+}
+FILES_EXAMPLE = {
+    "data_movies": 214,
+    "data_files": 642,
+    "data_bytes": 188_743_680_000,
+    "last_file_at": "2026-11-23T14:02:11+01:00",
+}
+
+
+def _examples(**values) -> list[OpenApiExample]:
+    return [
+        OpenApiExample(name.replace("_", " "), value=value, request_only=True)
+        for name, value in values.items()
+    ]
 
 
 @extend_schema_view(
@@ -68,6 +92,7 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
             201: SessionReadSerializer,
             403: OpenApiResponse(description="Not your booking, or a pipeline's token."),
         },
+        examples=_examples(A_session=NEW_EXAMPLE),
     )
     def create(self, request):
         if request.user.is_service:
@@ -82,12 +107,20 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
 
     @extend_schema(
         summary="Correct acquisition, status or data counters",
+        description="Only what is given is written. Data counters and an empty change, sent by token, are the "
+        "watcher's sign of life.",
         request=SessionUpdateSerializer,
         responses={
             200: SessionReadSerializer,
             403: OpenApiResponse(description="You may read but not change this."),
             409: OpenApiResponse(description="The session is archived, or has ended and cannot run again."),
         },
+        examples=_examples(
+            Files_so_far=FILES_EXAMPLE,
+            Acquisition={"pixel_size": 0.885, "total_dose": 40.0, "camera": "Falcon 4i"},
+            It_has_finished={"status": "finished"},
+            The_watcher_is_alive={},
+        ),
     )
     def partial_update(self, request, name):
         session = self.get_object()
