@@ -6,7 +6,7 @@ class PreprocessingConfig(AppConfig):
     verbose_name = "Preprocessing"
 
     def ready(self):
-        from preprocessing import deletion
+        from preprocessing import completion, deletion
         from sessions_app import lifecycle
 
-        lifecycle.register(count=deletion.losses, delete=deletion.delete)
+        lifecycle.register(count=deletion.losses, delete=deletion.delete, complete=completion.complete)

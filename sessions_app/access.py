@@ -2,6 +2,7 @@
 
 from bookings.access import can_run
 from people.access import is_pipeline, is_staff
+from people.querysets import user_lab_ids
 
 
 def can_create(user, booking) -> bool:
@@ -47,3 +48,10 @@ def can_delete(user, session=None) -> bool:
 def can_report(user, session) -> bool:
     """Write what pipelines write: acquisition, status, data counters, exposures and runs."""
     return is_pipeline(user) or (is_staff(user) and user.has_perm("sessions_app.change_session"))
+
+
+def can_see_sample(user, sample) -> bool:
+    """Its lab, and staff: the same people as by `Sample.objects.visible_to`."""
+    return sample is not None and (
+        is_staff(user) or (not user.is_service and sample.lab_id in user_lab_ids(user))
+    )

@@ -30,19 +30,24 @@ class Loss:
 
 LossCounter = Callable[[object], list[Loss]]
 Deleter = Callable[[object], None]
+Completer = Callable[[int], object]
 
 _loss_counters: list[LossCounter] = []
 _deleters: list[Deleter] = []
+_completers: list[Completer] = []
 
 
-def register(*, count: LossCounter, delete: Deleter) -> None:
+def register(*, count: LossCounter, delete: Deleter, complete: Completer) -> None:
     """For a higher app's `ready()`: `count(session)` tells what would go, `delete(session)` removes it.
 
     `delete` runs inside the deletion's transaction, before the session's row goes; work on files belongs into
-    `transaction.on_commit`. The session's image folder is taken away here.
+    `transaction.on_commit`. The session's image folder is taken away here. `complete(pk)` completes the summary
+    of a session that is over; it is called once the end is committed, and what fails there is logged and made
+    good by `manage.py complete_summaries`.
     """
     _loss_counters.append(count)
     _deleters.append(delete)
+    _completers.append(complete)
 
 
 def losses(session) -> list[Loss]:
@@ -100,6 +105,8 @@ def session_finish(
             target=row,
             details={"before": before, "end": row.end.isoformat(), "delete_on": row.delete_on.isoformat()},
         )
+        for complete in _completers:
+            transaction.on_commit(partial(complete, row.pk), robust=True)
     _copy(row, session, "status", "end", "delete_on")
     return session
 

@@ -277,8 +277,8 @@ class SessionSummary(models.Model):
     software = models.CharField(max_length=60, blank=True, help_text="Of the leading run.")
     histograms = models.JSONField(
         default=dict,
-        help_text="Of the leading run, by quantity: label, unit, edges and counts; the first count is below the "
-        "first edge, the last at or above the last.",
+        help_text="Of the leading run, by quantity: label, unit, edges (first, last, bins between) and counts; the "
+        "first count is below the first edge, the last at or above the last.",
     )
     median_resolution = models.FloatField("median CTF resolution (Å)", null=True, blank=True)
     median_motion = models.FloatField("median total motion (Å)", null=True, blank=True)

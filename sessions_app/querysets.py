@@ -83,4 +83,4 @@ class SessionQuerySet(models.QuerySet):
         """With everything a list's row shows, so that no row costs a query."""
         return self.select_related(
             "booking__owner", "microscope", "lab", "creator", "operator", "camera", "sample", "summary"
-        )
+        ).defer("summary__statistics", "summary__histograms", "summary__throughput")

@@ -27,6 +27,7 @@ from sessions_app.models import Session
 from sessions_app.naming import next_name
 from sessions_app.retention import retention
 from sessions_app.services import refusal, session_create, session_update
+from sessions_app.statistics import place
 
 
 class HtmxRedirect(HttpResponse):
@@ -247,6 +248,7 @@ class SessionMixin:
                 "reopen": access.can_reopen(user, session),
                 "extend": access.can_extend_retention(user, session),
                 "delete": access.can_delete(user, session),
+                "sample": access.can_see_sample(user, session.sample),
             },
             **kwargs,
         )
@@ -270,7 +272,13 @@ class SessionDetailView(SessionMixin, TemplateView):
     def get_context_data(self, **kwargs):
         others = self.session.booking.sessions.exclude(pk=self.session.pk).order_by("start", "id")[:20]
         acquisition = [(LABELS[name], getattr(self.session, name), UNITS.get(name, "")) for name in FIELDS]
-        return super().get_context_data(tab=self.tab, others=list(others), acquisition=acquisition, **kwargs)
+        return super().get_context_data(
+            tab=self.tab,
+            others=list(others),
+            acquisition=acquisition,
+            places=place(self.session) if self.tab == "overview" else [],
+            **kwargs,
+        )
 
 
 class SessionDataView(SessionDetailView):

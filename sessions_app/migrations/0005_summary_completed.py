@@ -4,45 +4,52 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('sessions_app', '0004_order_by_size_and_days'),
+        ("sessions_app", "0004_order_by_size_and_days"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='sessionsummary',
-            name='completed_at',
-            field=models.DateTimeField(blank=True, help_text='When what follows was computed from the rows.', null=True),
+            model_name="sessionsummary",
+            name="completed_at",
+            field=models.DateTimeField(
+                blank=True, help_text="When what follows was computed from the rows.", null=True
+            ),
         ),
         migrations.AddField(
-            model_name='sessionsummary',
-            name='histograms',
-            field=models.JSONField(default=dict, help_text='Of the leading run, by quantity: label, unit, edges and counts; the first count is below the first edge, the last at or above the last.'),
+            model_name="sessionsummary",
+            name="histograms",
+            field=models.JSONField(
+                default=dict,
+                help_text="Of the leading run, by quantity: label, unit, edges (first, last, bins between) and counts; the first count is below the first edge, the last at or above the last.",
+            ),
         ),
         migrations.AddField(
-            model_name='sessionsummary',
-            name='median_astigmatism',
-            field=models.FloatField(blank=True, null=True, verbose_name='median astigmatism (nm)'),
+            model_name="sessionsummary",
+            name="median_astigmatism",
+            field=models.FloatField(blank=True, null=True, verbose_name="median astigmatism (nm)"),
         ),
         migrations.AddField(
-            model_name='sessionsummary',
-            name='median_motion',
-            field=models.FloatField(blank=True, null=True, verbose_name='median total motion (Å)'),
+            model_name="sessionsummary",
+            name="median_motion",
+            field=models.FloatField(blank=True, null=True, verbose_name="median total motion (Å)"),
         ),
         migrations.AddField(
-            model_name='sessionsummary',
-            name='median_resolution',
-            field=models.FloatField(blank=True, null=True, verbose_name='median CTF resolution (Å)'),
+            model_name="sessionsummary",
+            name="median_resolution",
+            field=models.FloatField(blank=True, null=True, verbose_name="median CTF resolution (Å)"),
         ),
         migrations.AddField(
-            model_name='sessionsummary',
-            name='software',
-            field=models.CharField(blank=True, help_text='Of the leading run.', max_length=60),
+            model_name="sessionsummary",
+            name="software",
+            field=models.CharField(blank=True, help_text="Of the leading run.", max_length=60),
         ),
         migrations.AddField(
-            model_name='sessionsummary',
-            name='throughput',
-            field=models.JSONField(default=dict, help_text='Movies by hour: whether by the time they were acquired or arrived, the first hour (UTC) and the counts from there on.'),
+            model_name="sessionsummary",
+            name="throughput",
+            field=models.JSONField(
+                default=dict,
+                help_text="Movies by hour: whether by the time they were acquired or arrived, the first hour (UTC) and the counts from there on.",
+            ),
         ),
     ]

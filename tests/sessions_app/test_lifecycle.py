@@ -29,8 +29,11 @@ def hooks(monkeypatch):
     deleted = []
     monkeypatch.setattr(lifecycle, "_loss_counters", [])
     monkeypatch.setattr(lifecycle, "_deleters", [])
+    monkeypatch.setattr(lifecycle, "_completers", [])
     lifecycle.register(
-        count=lambda session: [Loss("micrographs", 5114)], delete=lambda session: deleted.append(session.name)
+        count=lambda session: [Loss("micrographs", 5114)],
+        delete=lambda session: deleted.append(session.name),
+        complete=lambda pk: deleted.append(f"{pk} is complete"),
     )
     return deleted
 
@@ -144,11 +147,12 @@ def test_deleting_removes_rows_and_leaves_an_audit_entry(staff, hooks):
 def test_nothing_goes_if_a_deleter_fails(staff, monkeypatch):
     monkeypatch.setattr(lifecycle, "_loss_counters", [])
     monkeypatch.setattr(lifecycle, "_deleters", [])
+    monkeypatch.setattr(lifecycle, "_completers", [])
 
     def fail(session):
         raise OSError("no disk")
 
-    lifecycle.register(count=lambda session: [], delete=fail)
+    lifecycle.register(count=lambda session: [], delete=fail, complete=lambda pk: None)
     session = SessionFactory()
     with pytest.raises(OSError, match="no disk"), transaction.atomic():
         session_delete(session, staff)
