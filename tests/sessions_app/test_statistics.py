@@ -117,10 +117,13 @@ def test_sessions_are_added_up_by_month_microscope_lab_and_sample():
     found = statistics(Session.objects.all(), YEAR, NOW)
     assert (found.total.sessions, found.total.movies, found.total.bytes) == (3, 6, 3 * 10**12)
     assert found.total.particles == 3000
-    assert found.total.booked_hours == 30 and found.total.beam_hours == 24
+    assert found.total.booked_hours == 30
+    assert found.total.beam_hours == 24
     assert found.total.used == 0.8
     months = {group.label: group.sessions for group in found.months.values()}
-    assert months["Oct 2026"] == 1 and months["Nov 2026"] == 2 and months["Dec 2025"] == 0
+    assert months["Oct 2026"] == 1
+    assert months["Nov 2026"] == 2
+    assert months["Dec 2025"] == 0
     assert len(months) == 12
     assert {group.label: group.sessions for group in found.microscopes.values()} == {"Glacios": 1, "Krios": 2}
     assert {group.label: group.sessions for group in found.labs.values()}["Hall"] == 2
@@ -255,15 +258,19 @@ def test_staff_see_all_and_choose(client, year):
     answer = page(client, StaffFactory())
     text = answer.content.decode()
     assert "2 sessions began" in text
-    assert year["mine"].name in text and year["other"].name in text
+    assert year["mine"].name in text
+    assert year["other"].name in text
     text = page(client, StaffFactory(), microscope="krios").content.decode()
-    assert "1 session began" in text and year["other"].name not in text
+    assert "1 session began" in text
+    assert year["other"].name not in text
 
 
 def test_a_pi_sees_the_labs_own_and_no_other(client, year):
     text = page(client, year["lab"].pi).content.decode()
     assert "1 session began" in text
-    assert year["mine"].name in text and year["other"].name not in text and "Glacios</th>" not in text
+    assert year["mine"].name in text
+    assert year["other"].name not in text
+    assert "Glacios</th>" not in text
     other_lab = year["other"].lab
     assert "Select a valid choice" in page(client, year["lab"].pi, lab=other_lab.pk).content.decode()
     url = reverse("sessions:statistics_csv", args=["sessions"])
@@ -303,7 +310,8 @@ def test_the_page_costs_the_same_however_many_sessions(client, year, django_asse
 )
 def test_a_choice_that_makes_no_sense_is_named(client, year, query, words):
     answer = page(client, StaffFactory(), **query)
-    assert answer.status_code == 200 and words in answer.content.decode()
+    assert answer.status_code == 200
+    assert words in answer.content.decode()
     url = reverse("sessions:statistics_csv", args=["months"])
     assert client.get(url, query).status_code == 302
 
@@ -318,7 +326,8 @@ def test_every_table_is_there_as_csv(client, year, table):
     answer = client.get(reverse("sessions:statistics_csv", args=[table]))
     assert answer["Content-Type"].startswith("text/csv")
     rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
-    assert rows and all(None not in row and None not in row.values() for row in rows)
+    assert rows
+    assert all(None not in row and None not in row.values() for row in rows)
     if table != "sessions":
         assert sum(int(row["sessions"]) for row in rows) == 2
     else:
@@ -341,7 +350,10 @@ def test_a_sample_is_seen_by_its_lab_with_its_sessions(client, django_assert_num
     member = MembershipFactory(lab=lab).user
     client.force_login(member)
     text = client.get(reverse("sessions:sample", args=[sample.pk])).content.decode()
-    assert first.name in text and "3.00" in text and "4.00" in text and "<svg" in text
+    assert first.name in text
+    assert "3.00" in text
+    assert "4.00" in text
+    assert "<svg" in text
     assert "apoferritin" in client.get(reverse("sessions:samples")).content.decode()
     with django_assert_num_queries(9):
         client.get(reverse("sessions:samples"))
@@ -359,7 +371,8 @@ def test_samples_are_searched_and_counted(client):
     past_session(lab=lab, sample=sample)
     client.force_login(StaffFactory())
     text = client.get(reverse("sessions:samples"), {"q": "hall"}).content.decode()
-    assert "ribosome" in text and "apoferritin" not in text
+    assert "ribosome" in text
+    assert "apoferritin" not in text
     assert "No sample fits" in client.get(reverse("sessions:samples"), {"q": "xyz"}).content.decode()
     empty = client.get(reverse("sessions:sample", args=[SampleFactory().pk])).content.decode()
     assert "No session had this sample yet" in empty
