@@ -13,6 +13,7 @@ import re
 import tempfile
 import time
 from collections import OrderedDict
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any, Callable
 
@@ -113,7 +114,10 @@ class SessionSync:
 
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
+        self.fill: Mapping[str, Collection[Any]] = {}
+        self.never_lower: tuple[str, ...] = ()
         self.sent: dict[str, Any] | None = None
+        self.kept: dict[str, Any] = {}  # values of ours that the site was not to be given
         self.exposures: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.refused: set[str] = set()  # names of exposures
         self.is_watched = False
@@ -122,6 +126,7 @@ class SessionSync:
     def take(self, news: SessionNews) -> None:
         self.is_watched = True
         self.fields = {**self.fields, **news.fields}
+        self.fill, self.never_lower = news.fill, news.never_lower
         for name, fields in news.exposures.items():
             self.exposures.setdefault(name, {}).update(fields)
 
@@ -200,17 +205,23 @@ class Sync:
 
     def _acquisition(self) -> None:
         watched = self.acquisition
-        if watched.sent is None:
-            known = self.client.get_session(self.session)
-            watched.sent = {name: known.get(name) for name in watched.fields}
+        is_first = watched.sent is None
+        if is_first:
+            watched.sent = self.client.get_session(self.session)
         changed = {
             name: value
             for name, value in watched.fields.items()
-            if name not in watched.sent or not _same(watched.sent[name], value)
+            if (name not in watched.sent or not _same(watched.sent[name], value))
+            and watched.kept.get(name) != value
         }
         if changed:
-            self._correct(changed)
-            watched.sent.update(changed)
+            allowed = self._allowed(changed, is_first)
+            self._correct(allowed)
+            watched.sent.update(allowed)
+            # What the site keeps otherwise is not tried again until the reader has another value.
+            watched.kept = {**watched.kept, **changed}
+            for name in allowed:
+                del watched.kept[name]
         while watched.exposures:
             names = list(islice(watched.exposures, self.batch))
             self._post_batch(
@@ -223,6 +234,23 @@ class Sync:
             # Changes nothing, and finds out whether the session still takes something.
             self.client.update_session(self.session)
             watched.last_write = time.monotonic()
+
+    def _allowed(self, changed: dict[str, Any], is_known: bool) -> dict[str, Any]:
+        """Return what of these fields may be written over what the site has, which is asked anew."""
+        watched = self.acquisition
+        there = watched.sent or {}
+        if not is_known and any(name in watched.fill for name in changed):
+            there = self.client.get_session(self.session)
+        allowed = {}
+        for name, value in changed.items():
+            now = there.get(name)
+            if now not in (None, ""):
+                if name in watched.fill and not any(_same(now, own) for own in watched.fill[name]):
+                    continue
+                if name in watched.never_lower and _is_more(now, value):
+                    continue
+            allowed[name] = value
+        return allowed
 
     def _correct(self, fields: dict[str, Any]) -> None:
         """Change the session's own fields; those that the site refuses are left out and said."""
@@ -510,6 +538,16 @@ def _same(known: Any, value: Any) -> bool:
     if known == value:
         return True
     return isinstance(known, str) and isinstance(value, str) and same_time(known, value)
+
+
+def _is_more(one: Any, other: Any) -> bool:
+    """Whether a number, or a time in ISO 8601, is more than another; what cannot be compared is not."""
+    if isinstance(one, str):
+        one, other = moment(one), moment(other)
+    try:
+        return one > other
+    except TypeError:
+        return False
 
 
 def _counted(answer: Any) -> dict[str, int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from .acquisition import AcquisitionReader
 from .base import Reader
 from .relion import RelionReader
 
 #: The command line's word for each program, and its reader.
 READERS: dict[str, type[Reader]] = {
     "relion": RelionReader,
+    "acquisition": AcquisitionReader,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
@@ -98,10 +98,16 @@ class SessionNews:
     ``fields`` are the session's own (acquisition and data counters, named as the REST contract names them)
     and always complete; ``exposures`` maps the movie's name to the fields that are new or changed since the
     last look.
+
+    A field in ``fill`` is only written where the site has nothing, or one of the values given with it (which
+    the reader itself may have told before): what people corrected stays. One in ``never_lower`` (a number, or
+    a time in ISO 8601) is not written where the site has more.
     """
 
     fields: dict[str, Any]
     exposures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fill: Mapping[str, Collection[Any]] = field(default_factory=dict)
+    never_lower: tuple[str, ...] = ()
 
 
 class OutsideError(PermissionError):
