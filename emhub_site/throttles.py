@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from django.conf import settings
+from django.http import HttpRequest
 from rest_framework.throttling import BaseThrottle
 
 from people.addresses import client_address
@@ -88,12 +89,20 @@ def take_address(request) -> int:
     return take(f"address {client_address(request)}", settings.API_RATE_PER_ADDRESS)
 
 
+def take_call(request: HttpRequest, token) -> bool:
+    """Count a token's call before a view is asked; whether it may be made. If so, no view counts it again."""
+    request.is_counted = not take(f"token {token.pk}", settings.API_RATE_PER_TOKEN)
+    return request.is_counted
+
+
 class CallerThrottle(BaseThrottle):
     """By the token; by the person where there is none; by the address where there is neither."""
 
     _wait = 0
 
     def allow_request(self, request, view) -> bool:
+        if getattr(request._request, "is_counted", False):
+            return True
         token = getattr(request.user, "pipeline_token", None)
         if token is not None:
             self._wait = take(f"token {token.pk}", settings.API_RATE_PER_TOKEN)

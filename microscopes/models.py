@@ -238,9 +238,6 @@ class PipelineTokenManager(BaseAPIKeyManager):
         obj.id = obj.prefix
         return key
 
-    def get_usable_keys(self):
-        return super().get_usable_keys().select_related("user")
-
 
 class PipelineToken(AbstractAPIKey):
     """A program's key: who it is and for which microscopes it may post. Stored as a hash, shown once."""

@@ -1,4 +1,4 @@
-"""Making and revoking pipeline tokens, for the command and the admin alike."""
+"""Making and revoking pipeline tokens, for the command and the admin alike; finding the one that a key opens."""
 
 import datetime
 from collections.abc import Iterable
@@ -6,11 +6,71 @@ from collections.abc import Iterable
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Field, Model
 from django.utils import timezone
 from django.utils.text import slugify
 
 from microscopes.models import Microscope, PipelineToken
 from people.models import PIPELINE_GROUP, AuditEntry, User
+from people.statements import fetch_one
+
+
+class Refusal(Exception):
+    """The key opens nothing; says in words why, as far as whoever has it may know."""
+
+
+def _columns(model: type[Model], names: set[str]) -> tuple[Field, ...]:
+    """In the model's own order, which is that of `from_db`."""
+    return tuple(field for field in model._meta.concrete_fields if field.attname in names)
+
+
+# What a call needs of its token and service user; the ORM fetches any other column where it is asked for.
+_OF_TOKEN = _columns(
+    PipelineToken,
+    {"id", "name", "hashed_key", "revoked", "expiry_date", "user_id", "all_microscopes", "last_used_at"},
+)
+_OF_USER = _columns(
+    User,
+    {"id", "username", "first_name", "last_name", "is_active", "is_staff", "is_superuser", "is_service"},
+)
+COLUMNS = (*_OF_TOKEN, *_OF_USER)
+_TOKEN_NAMES = [field.attname for field in _OF_TOKEN]
+_USER_NAMES = [field.attname for field in _OF_USER]
+_NAMES = ", ".join(
+    [*(f"t.{field.column}" for field in _OF_TOKEN), *(f"u.{field.column}" for field in _OF_USER)]
+)
+# To be followed by other columns, and by other tables and WHERE with the conditions; the key's prefix comes last.
+SELECT = f"SELECT {_NAMES}"
+FROM = "FROM microscopes_pipelinetoken t JOIN people_user u ON u.id = t.user_id"
+WHERE = "WHERE t.prefix = %s AND NOT t.revoked"
+_STATEMENT = f"{SELECT} {FROM} {WHERE}"
+
+
+def prefix_of(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def token_of_key(key: str) -> PipelineToken:
+    """The token that this key opens, with its user, who has it at `user.pipeline_token`. Raises Refusal."""
+    return token_of_row(key, fetch_one(_STATEMENT, [prefix_of(key)], COLUMNS))
+
+
+def token_of_row(key: str, row: list | None) -> PipelineToken:
+    """The same for a row that begins with COLUMNS, None where no usable token has the key's prefix."""
+    token = None if row is None else PipelineToken.from_db("default", _TOKEN_NAMES, row[: len(_OF_TOKEN)])
+    # One answer for unknown, revoked and wrong, so that nothing is learnt by trying.
+    if token is None or not PipelineToken.objects.key_generator.verify(key, token.hashed_key):
+        raise Refusal("This token is not valid. Ask the facility's staff for a new one.")
+    user = User.from_db("default", _USER_NAMES, row[len(_OF_TOKEN) : len(COLUMNS)])
+    if token.expiry_date is not None and token.expiry_date < timezone.now():
+        raise Refusal(
+            f"This token expired on {token.expiry_date:%Y-%m-%d}. Ask the facility's staff for a new one."
+        )
+    if not user.is_active:
+        raise Refusal("This token's user is deactivated.")
+    token.user = user
+    user.pipeline_token = token
+    return token
 
 
 @transaction.atomic

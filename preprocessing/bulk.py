@@ -13,6 +13,8 @@ from functools import cache
 import orjson
 from django.db import connection, models
 
+from people.statements import convert
+
 # SQLite's own limit for parameters of one statement, in every version that has RETURNING.
 _MOST_PARAMETERS = 32_000
 
@@ -28,7 +30,7 @@ def insert(
         return []
     columns = _columns(model, fields)
     names = _names(columns)
-    table = connection.ops.quote_name(model._meta.db_table)
+    table = _table(model)
     told = f" RETURNING {_names(_columns(model, returning))}" if returning else ""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -58,23 +60,21 @@ def update(model: type[models.Model], fields: Sequence[str], rows: Sequence[tupl
     if not rows:
         return
     columns = _columns(model, fields)
-    quote = connection.ops.quote_name
-    table, key = quote(model._meta.db_table), model._meta.pk
+    table, key = _table(model), model._meta.pk
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            typed = [*columns, key]
+            typed = (*columns, key)
             arrays, values = _arrays(typed, rows)
-            assignments = ", ".join(f"{quote(c.column)} = new.{quote(c.column)}" for c in columns)
+            assignments = ", ".join(f"{_quote(c.column)} = new.{_quote(c.column)}" for c in columns)
             cursor.execute(
                 f"UPDATE {table} AS old SET {assignments} FROM unnest({arrays}) AS new ({_names(typed)}) "
-                f"WHERE old.{quote(key.column)} = new.{quote(key.column)}",
+                f"WHERE old.{_quote(key.column)} = new.{_quote(key.column)}",
                 values,
             )
         else:
-            assignments = ", ".join(f"{quote(column.column)} = %s" for column in columns)
             cursor.executemany(
-                f"UPDATE {table} SET {assignments} WHERE {quote(key.column)} = %s",
-                _prepared([*columns, key], rows),
+                f"UPDATE {table} SET {_assignments(columns)} WHERE {_quote(key.column)} = %s",
+                _prepared((*columns, key), rows),
             )
 
 
@@ -86,44 +86,67 @@ def select(
     With `lock` the rows are locked until the transaction ends, where the database has such locks.
     """
     columns = _columns(model, fields)
-    table = connection.ops.quote_name(model._meta.db_table)
     lock_words = " FOR UPDATE" if lock and connection.features.has_select_for_update else ""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {_names(columns)} FROM {table} {rest}{lock_words}", values)
-        rows = [dict(zip(fields, row, strict=True)) for row in cursor.fetchall()]
-    for name, column in zip(fields, columns, strict=True):
-        converters, expression = _converters(column, connection.vendor)
-        for convert in converters:
-            for row in rows:
-                row[name] = convert(row[name], expression, connection)
-    return rows
+        cursor.execute(f"SELECT {_names(columns)} FROM {_table(model)} {rest}{lock_words}", values)
+        rows = [list(row) for row in cursor.fetchall()]
+    convert(rows, columns)
+    return [dict(zip(fields, row, strict=True)) for row in rows]
 
 
 def objects(
-    model: type[models.Model], rest: str, values: Sequence, *, lock: bool = False
+    model: type[models.Model],
+    rest: str,
+    values: Sequence,
+    *,
+    lock: bool = False,
+    without: frozenset[str] = frozenset(),
 ) -> list[models.Model]:
-    """The same as whole objects."""
-    names = [field.attname for field in model._meta.concrete_fields]
+    """The same as whole objects, or without the columns named, which the ORM fetches if they are asked for."""
+    names = _concrete(model, without)
     rows = select(model, names, rest, values, lock=lock)
     return [model.from_db(connection.alias, names, row.values()) for row in rows]
 
 
+@cache
+def _concrete(model, without: frozenset[str]) -> tuple[str, ...]:
+    return tuple(f.attname for f in model._meta.concrete_fields if f.attname not in without)
+
+
 def write(row: models.Model, fields: Iterable[str]) -> None:
     """Save these columns of one object that is known to be there. No signals."""
-    model, columns = type(row), _columns(type(row), fields)
-    quote = connection.ops.quote_name
-    assignments = ", ".join(f"{quote(column.column)} = %s" for column in columns)
+    model = type(row)
+    columns = _columns(model, fields)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {quote(model._meta.db_table)} SET {assignments} WHERE {quote(model._meta.pk.column)} = %s",
-            [
-                *(
-                    column.get_db_prep_save(getattr(row, column.attname), connection=connection)
-                    for column in columns
-                ),
-                row.pk,
-            ],
+            f"UPDATE {_table(model)} SET {_assignments(columns)} WHERE {_quote(model._meta.pk.column)} = %s",
+            [*(_saved(column, getattr(row, column.attname)) for column in columns), row.pk],
         )
+
+
+@cache
+def _assignments(columns: tuple[models.Field, ...]) -> str:
+    return ", ".join(f"{_quote(column.column)} = %s" for column in columns)
+
+
+def _jsonb(value):
+    from psycopg.types.json import Jsonb
+
+    return Jsonb(value, dumps=orjson.dumps)
+
+
+_AS_IT_IS = (models.IntegerField, models.FloatField, models.BooleanField, models.CharField)
+
+
+def _saved(column: models.Field, value):
+    """A value as the database's driver takes it."""
+    if isinstance(column, _AS_IT_IS):
+        return value
+    if isinstance(column, models.JSONField):
+        if connection.vendor == "postgresql":
+            return _jsonb(value)
+        return orjson.dumps(value).decode()
+    return column.get_db_prep_save(value, connection=connection)
 
 
 def select_texts(sql: str, texts: Iterable[str], values: Sequence) -> list[tuple]:
@@ -142,25 +165,31 @@ def select_texts(sql: str, texts: Iterable[str], values: Sequence) -> list[tuple
         return cursor.fetchall()
 
 
-def _columns(model, fields) -> list[models.Field]:
-    return [model._meta.pk if name == "pk" else model._meta.get_field(name) for name in fields]
+def _columns(model, fields: Sequence[str]) -> tuple[models.Field, ...]:
+    return _columns_of(model, tuple(fields))
 
 
 @cache
-def _converters(column: models.Field, vendor: str) -> tuple[list, models.Expression]:
-    """What makes Python's values of this database's, and the expression that each of them is told."""
-    expression = column.get_col(column.model._meta.db_table)
-    return [
-        *connection.ops.get_db_converters(expression),
-        *expression.get_db_converters(connection),
-    ], expression
+def _columns_of(model, fields: tuple[str, ...]) -> tuple[models.Field, ...]:
+    return tuple(model._meta.pk if name == "pk" else model._meta.get_field(name) for name in fields)
 
 
-def _names(columns: Iterable[models.Field]) -> str:
-    return ", ".join(connection.ops.quote_name(column.column) for column in columns)
+@cache
+def _names(columns: tuple[models.Field, ...]) -> str:
+    return ", ".join(_quote(column.column) for column in columns)
 
 
-def _arrays(columns: Sequence[models.Field], rows: Sequence[tuple]) -> tuple[str, list[str]]:
+@cache
+def _table(model) -> str:
+    return _quote(model._meta.db_table)
+
+
+def _quote(name: str) -> str:
+    """As both databases do; their own functions are asked for by way of the connection's thread each time."""
+    return f'"{name}"'
+
+
+def _arrays(columns: tuple[models.Field, ...], rows: Sequence[tuple]) -> tuple[str, list[str]]:
     """Placeholders, each cast to an array of its column's type, and for each the column's values in one literal."""
     types = ", ".join(f"%s::{_cast_type(column)}[]" for column in columns)
     by_column = zip(columns, zip(*rows, strict=True), strict=True)
@@ -197,9 +226,14 @@ def _quoted(text: str | None) -> str:
     return f'"{escaped}"'
 
 
-def _prepared(columns: Sequence[models.Field], rows: Sequence[tuple]) -> Sequence[tuple]:
+@cache
+def _times(columns: tuple[models.Field, ...]) -> list[int]:
+    return [place for place, column in enumerate(columns) if isinstance(column, models.DateTimeField)]
+
+
+def _prepared(columns: tuple[models.Field, ...], rows: Sequence[tuple]) -> Sequence[tuple]:
     """SQLite stores times as text of its own: only those columns need preparing."""
-    times = [place for place, column in enumerate(columns) if isinstance(column, models.DateTimeField)]
+    times = _times(columns)
     if not times:
         return rows
     # Most rows of a batch share their time.

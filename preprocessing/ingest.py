@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
 from preprocessing import bulk, identity
@@ -91,16 +91,25 @@ class _Again(Exception):
 
 
 _SUMMARISED = {*COUNTERS, "classes", "status"}
+# What a run says of itself, and what is told of a session afterwards: long, and of no use to a batch.
+_NOT_COUNTED = frozenset(
+    {"key", "software", "version", "host", "label", "parameters", "started_at", "created_at"}
+    | {"pixel_size", "width", "height", "particle_diameter"}
+)
+_NOT_COUNTS = frozenset(
+    field.attname for field in SessionSummary._meta.concrete_fields if isinstance(field, models.JSONField)
+)
 
 
 class _Writer:
     """One transaction on one session: its locks, its time, and what has to be written at the end."""
 
-    def __init__(self, session_id: int, run_id: int | None, all_runs: bool):
+    def __init__(self, session_id: int, run_id: int | None, all_runs: bool, whole: bool):
         self.session_id = session_id
         self.now = timezone.now()
         self.all_runs = all_runs
         self.runs = {}
+        self._left_out = frozenset() if whole else _NOT_COUNTED
         if all_runs:
             self._lock_runs("WHERE session_id = %s ORDER BY id", [session_id])
         elif run_id is not None:
@@ -113,13 +122,16 @@ class _Writer:
         self._summary_fields: set[str] = set()
 
     def _lock_runs(self, which: str, values: list) -> None:
-        self.runs = {run.pk: run for run in bulk.objects(ProcessingRun, which, values, lock=True)}
+        runs = bulk.objects(ProcessingRun, which, values, lock=True, without=self._left_out)
+        self.runs = {run.pk: run for run in runs}
 
     @property
     def summary(self) -> SessionSummary:
         """The session's summary, locked from the first look to commit."""
         if self._summary is None:
-            rows = bulk.objects(SessionSummary, "WHERE session_id = %s", [self.session_id], lock=True)
+            rows = bulk.objects(
+                SessionSummary, "WHERE session_id = %s", [self.session_id], lock=True, without=_NOT_COUNTS
+            )
             if not rows:
                 raise SessionSummary.DoesNotExist
             self._summary = rows[0]
@@ -229,12 +241,15 @@ def summarise(summary: SessionSummary, changed: set[str]) -> None:
             changed.add(name)
 
 
-def _transaction(session_id: int, run_id: int | None, work: Callable[[_Writer], T]) -> T:
+def _transaction(
+    session_id: int, run_id: int | None, work: Callable[[_Writer], T], *, whole: bool = False
+) -> T:
+    """What `work` answers, done in one transaction; with `whole` it gets whole runs, not just what is counted."""
     all_runs = False
     for _ in range(ATTEMPTS):
         try:
             with transaction.atomic():
-                writer = _Writer(session_id, run_id, all_runs)
+                writer = _Writer(session_id, run_id, all_runs, whole)
                 result = work(writer)
                 writer.close()
                 return result
@@ -679,7 +694,7 @@ def open_run(
             writer.next_revision(run)
         return run
 
-    return _transaction(session_id, existing, work), False
+    return _transaction(session_id, existing, work, whole=True), False
 
 
 @transaction.atomic
@@ -719,7 +734,7 @@ def change_run(session_id: int, run_id: int, *, parameters: Mapping | None = Non
             writer.next_revision(run)
         return run
 
-    return _transaction(session_id, run_id, work)
+    return _transaction(session_id, run_id, work, whole=True)
 
 
 # -- Classes, events, images -------------------------------------------------------------------------------

@@ -71,12 +71,12 @@ class ReportView(APIView):
         A trial is done in full and undone: it finds whatever the real thing would find.
         """
         if not self.is_trial:
-            return Response(_counts(record()))
+            return Response(counts(record()))
         with transaction.atomic():
             outcome = record()
             transaction.set_rollback(True)
         outcome.revision = revision
-        return Response(_counts(outcome) | {"dry_run": True})
+        return Response(counts(outcome) | {"dry_run": True})
 
     def session(self, name: str) -> Session:
         sessions = Session.objects.visible_to(self.request.user, among_few=True).named(name)
@@ -146,7 +146,7 @@ class ReportView(APIView):
     def changes(self, what: str, pk: int, revision: int, read) -> Response:
         """The answer of `read(after, limit)`, or 304 where the caller has it."""
         after, limit = self.after(revision), self.limit()
-        etag = f'"{FORMAT}-{what}-{pk}-{after}-{revision}-{limit}"'
+        etag = changes_etag(what, pk, after, revision, limit)
         response = get_conditional_response(self.request, etag=etag)
         if response is None:
             response = Response(read(after, limit))
@@ -161,7 +161,12 @@ class ReportView(APIView):
         return paginator.get_paginated_response([told(row) for row in rows])
 
 
-def _counts(outcome: ingest.Outcome) -> dict:
+def changes_etag(what: str, pk: int, after: int, revision: int, limit: int) -> str:
+    """Of all that was asked for and the revision that was answered."""
+    return f'"{FORMAT}-{what}-{pk}-{after}-{revision}-{limit}"'
+
+
+def counts(outcome: ingest.Outcome) -> dict:
     return {
         "created": outcome.created,
         "updated": outcome.updated,
@@ -278,6 +283,8 @@ class MicrographView(ReportView):
     @schema.post_micrographs
     def post(self, request, pk):
         run = self.writable_run(pk, self.columns)
+        if failed := getattr(request._request, "ingestion_failed", None):
+            raise failed  # Tried already, on the short way.
         reports = payloads.micrographs(self.body())
         return self.recorded(lambda: ingest.record_micrographs(run.session_id, run.pk, reports), run.revision)
 

@@ -1,0 +1,14 @@
+"""Where calls of pipelines leave the way that all requests go: see preprocessing.api.short."""
+
+from emhub_site.throttles import take_call
+from preprocessing.api import short
+
+
+class ShortWay:
+    """Middleware; stands behind the checks of transport and size, before everything that is there for people."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        return short.answer(request, take_call) or self.get_response(request)

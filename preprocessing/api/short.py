@@ -1,0 +1,138 @@
+"""The short way for the two calls that come all day: posting micrographs, and asking whether any changed.
+
+Eight pipelines post each micrograph by itself and every open reader asks once a second; for them what a request
+passes on its way to a view, made for logins, forms and pages, costs more than the answer. `answer` is asked before
+all that (emhub_site.short_way) and takes what is plainly in order: a valid token, a run that it sees, a batch without
+mistakes, rows that the reader has already. Anything else it leaves alone, uncounted, to the views, which answer as if
+nobody had looked before. So it needs no errors of its own, and who may do what is said by the same rules
+(microscopes.tokens, people.access, payloads, ingest); tests hold both ways against each other.
+
+Token, its right to the run and the run's state are one statement, asked at every call: a revoked token is refused at
+once.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import orjson
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.utils import timezone
+from django.utils.cache import patch_vary_headers
+
+from microscopes import tokens
+from microscopes.models import LAST_USED_RESOLUTION, PipelineToken
+from people.access import is_pipeline
+from people.statements import fetch_one
+from preprocessing import ingest
+from preprocessing.api import payloads
+from preprocessing.api.views import changes_etag, counts
+from preprocessing.reading import PAGE
+from sessions_app.models import Session
+
+PATH = re.compile(r"/api/v1/runs/([0-9]{1,18})/micrographs/")
+QUERY = re.compile(r"after=([0-9]{1,18})(?:&limit=([0-9]{1,4}))?")
+_STATEMENT = (
+    f"{tokens.SELECT}, r.revision, s.id, s.status, "  # noqa: S608 (its own names)
+    # sessions_app.querysets.visible_to, for a pipeline.
+    "(t.all_microscopes OR EXISTS (SELECT 1 FROM microscopes_pipelinetoken_microscopes m "
+    "WHERE m.pipelinetoken_id = t.id AND m.microscope_id = s.microscope_id)) "
+    f"{tokens.FROM} JOIN preprocessing_processingrun r ON r.id = %s "
+    f"JOIN sessions_app_session s ON s.id = r.session_id {tokens.WHERE}"
+)
+_COLUMNS = (*tokens.COLUMNS, None, None, None, None)
+
+
+@dataclass(slots=True)
+class Found:
+    """What the one statement knows of a call that is in order."""
+
+    token: PipelineToken
+    revision: int
+    session: int
+    status: str
+
+
+def answer(request, may_call: Callable[[HttpRequest, PipelineToken], bool]) -> HttpResponse | None:
+    """The answer of a call that is plainly in order; None where the views are to look at it.
+
+    `may_call` counts the call for its token, once, and says whether there were too many.
+    """
+    way = _WAYS.get(request.method)
+    where = PATH.fullmatch(request.path_info) if way else None
+    return way(request, int(where[1]), may_call) if where else None
+
+
+def unchanged(request, run: int, may_call) -> HttpResponse | None:
+    """304 for a reader that has all there is."""
+    told = request.META.get("HTTP_IF_NONE_MATCH")
+    asked = QUERY.fullmatch(request.META.get("QUERY_STRING", ""))
+    if told is None or asked is None:
+        return None
+    after, limit = int(asked[1]), int(asked[2] or PAGE)
+    found = find(request, run)
+    if found is None or told != changes_etag("micrographs", run, after, found.revision, limit):
+        return None
+    if not may_call(request, found.token):
+        return None
+    response = HttpResponseNotModified()
+    response["ETag"] = told
+    response["Cache-Control"] = "private, no-cache"
+    patch_vary_headers(response, ["Authorization", "Cookie"])
+    return response
+
+
+def posted(request, run: int, may_call) -> HttpResponse | None:
+    """The outcome of a batch that is stored."""
+    meta = request.META
+    if (
+        meta.get("QUERY_STRING")
+        or meta.get("CONTENT_TYPE") != "application/json"
+        or not meta.get("CONTENT_LENGTH")
+        or "HTTP_CONTENT_ENCODING" in meta
+    ):
+        return None
+    found = find(request, run)
+    if found is None or found.status == Session.Status.ARCHIVED:
+        return None
+    try:
+        reports = payloads.micrographs(request.body)
+    except payloads.Invalid:
+        return None
+    if not may_call(request, found.token):
+        return None
+    try:
+        outcome = ingest.record_micrographs(found.session, run, reports)
+    except Exception as error:
+        # Tried once is enough: the view says in the contract's words what came of it.
+        request.ingestion_failed = error
+        return None
+    body = orjson.dumps(counts(outcome))
+    return HttpResponse(body, content_type="application/json", headers={"Content-Length": str(len(body))})
+
+
+def find(request, run: int) -> Found | None:
+    """None where anything about the caller needs a second look."""
+    meta = request.META
+    words = meta.get("HTTP_AUTHORIZATION", "").split(" ")
+    if len(words) != 2 or words[0] != "Token" or not words[1].isascii():
+        return None
+    if meta.get("HTTP_ACCEPT", "*/*") not in ("*/*", "application/json"):
+        return None
+    request.get_host()  # Raises DisallowedHost, as everywhere.
+    key = words[1]
+    row = fetch_one(_STATEMENT, [run, tokens.prefix_of(key)], _COLUMNS)
+    try:
+        token = tokens.token_of_row(key, row)
+    except tokens.Refusal:
+        return None
+    revision, session, status, visible = row[-4:]
+    if not visible or not is_pipeline(token.user):
+        return None
+    # Once a minute the long way notes that the token is used.
+    if token.last_used_at is None or timezone.now() - token.last_used_at > LAST_USED_RESOLUTION:
+        return None
+    return Found(token, revision, session, status)
+
+
+_WAYS = {"GET": unchanged, "POST": posted}
