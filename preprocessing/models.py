@@ -159,6 +159,29 @@ class PackedColumns(models.Model):
         return f"Part {self.number} of run {self.run_id}"
 
 
+class ArchivedRows(models.Model):
+    """What is left of an archived run's rows: every measured value, without coordinates (archive.py).
+
+    `data` is zlib-compressed rows of a numpy structured array whose `columns` are name and type, so that it can be
+    read whatever packed.DTYPE becomes; `names` the micrographs' names in the same order, a line each, compressed.
+    """
+
+    run = models.OneToOneField(
+        ProcessingRun, on_delete=models.CASCADE, primary_key=True, related_name="archived_rows"
+    )
+    rows = models.PositiveIntegerField()
+    columns = models.JSONField()
+    texts = models.JSONField(default=list, help_text="What the codes of grid squares and foil holes mean.")
+    data = models.BinaryField()
+    names = models.BinaryField()
+
+    class Meta:
+        verbose_name_plural = "archived rows"
+
+    def __str__(self):
+        return f"{self.rows} micrographs of run {self.run_id}"
+
+
 class Coordinates(models.Model):
     """A micrograph's picks in micrograph pixels: `points` is little-endian float32, shape (n, 2), x then y."""
 

@@ -288,6 +288,12 @@ class SessionSummary(models.Model):
         help_text="Movies by hour: whether by the time they were acquired or arrived, the first hour (UTC) and "
         "the counts from there on.",
     )
+    curation = models.JSONField(
+        default=dict, help_text="Movies that people accepted and rejected, and for which reasons."
+    )
+    pictures = models.JSONField(
+        default=list, help_text="A few micrographs of the leading run whose pictures are kept with the archive."
+    )
     frozen_at = models.DateTimeField(null=True, blank=True, help_text="Set when the session is archived.")
 
     class Meta:
