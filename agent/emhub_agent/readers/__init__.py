@@ -5,9 +5,11 @@ from __future__ import annotations
 from .acquisition import AcquisitionReader
 from .base import Reader
 from .relion import RelionReader
+from .scipion import ScipionReader
 
 #: The command line's word for each program, and its reader.
 READERS: dict[str, type[Reader]] = {
     "relion": RelionReader,
+    "scipion": ScipionReader,
     "acquisition": AcquisitionReader,
 }
