@@ -1,51 +1,63 @@
-"""The command line: ``emhub-agent relion PROJECT --url URL --session NAME``."""
+"""The command line.
+
+``emhub-agent run CONFIG`` follows what a configuration file names, ``check`` and ``once`` try it out, and
+``emhub-agent relion PROJECT --url URL --session NAME`` follows one project without a file.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
-import os
-import shutil
 import signal
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Callable
 
-from . import __version__
+from . import __version__, watching
+from .check import Check
 from .client import Client, Conflict, EMhubError, NotAuthorised, NotFound, Stopped, Unreachable
+from .config import INTERVAL, TOKEN, Config, ConfigError, Watch, load
+from .logs import Display, about, set_up
 from .readers import READERS
 from .readers.base import ReaderError
 from .sync import Sync
 
 log = logging.getLogger("emhub_agent")
 
-TOKEN = "EMHUB_TOKEN"
-
 # Exit codes; 2 is argparse's own for a wrong command line.
-OK, REFUSED_ITEMS, USAGE, NO_PROJECT, NOT_AUTHORISED, NO_SESSION, UNREACHABLE, CLOSED, OTHER = range(9)
+OK, PROBLEMS, USAGE, NO_PROJECT, NOT_AUTHORISED, NO_SESSION, UNREACHABLE, CLOSED, OTHER = range(9)
 
 INTERRUPTED = 130
 
-CODES = """exit codes: 0 done or stopped; 1 done, but the site refused some items; 2 wrong command line
-or no token; 3 no such project; 4 token refused; 5 no such session; 6 site unreachable (only with --once);
-7 the session takes no more results; 8 anything else"""
+CODES = """exit codes: 0 done or stopped; 1 done, but the site refused some items, or check found problems;
+2 wrong command line or configuration, or no token; 3 nothing to read there; 4 token refused; 5 no such
+session; 6 site unreachable (only where it ends by itself); 7 the session takes no more results; 8 anything
+else"""
 
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(
         prog="emhub-agent",
-        description="Follow the results of a processing program on disk and post them to an EMhub session.",
-        epilog=f"The pipeline's token is taken from the environment variable {TOKEN}. {CODES}",
+        description="Follow what programs leave on disk and post it to the sessions of an EMhub site.",
+        epilog=f"Without a configuration file the token is that of the environment variable {TOKEN}. {CODES}",
     )
     main.add_argument("--version", action="version", version=f"emhub-agent {__version__}")
-    programs = main.add_subparsers(dest="program", metavar="PROGRAM", required=True)
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, words in (
+        ("run", "follow everything a configuration file names, until stopped"),
+        ("check", "say what a configuration would send; nothing is stored"),
+        ("once", "send what is there for everything a configuration file names, and end"),
+    ):
+        command = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+        command.add_argument("config", metavar="CONFIG", help="the configuration file (TOML)")
+        _logging(command)
     for name, reader in READERS.items():
-        settings = "".join(f"\n  {key}  {text}" for key, text in reader.SETTINGS.items())
-        program = programs.add_parser(
+        settings = "".join(f"\n  {key}: {text}" for key, text in reader.SETTINGS.items())
+        program = commands.add_parser(
             name,
-            help=f"follow {reader.software}",
+            help=f"follow one {reader.software} project without a configuration file",
             description=f"Follow {reader.software}.",
             epilog=f"settings for --set:{settings}" if settings else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -53,16 +65,6 @@ def parser() -> argparse.ArgumentParser:
         program.add_argument(
             "place", metavar="PLACE", help="the project's folder or file, or an address; it is only ever read"
         )
-        if reader.SETTINGS:
-            program.add_argument(
-                "--set",
-                type=_setting,
-                action="append",
-                default=[],
-                dest="settings",
-                metavar="NAME=VALUE",
-                help="one of the settings below; may be given several times",
-            )
         program.add_argument("--url", required=True, help="the site's address, as in the browser")
         program.add_argument("--session", required=True, metavar="NAME", help="the session's name")
         program.add_argument("--once", action="store_true", help="post what is there and end")
@@ -76,15 +78,32 @@ def parser() -> argparse.ArgumentParser:
             "projects of the same name belong to one session",
         )
         program.add_argument("--no-images", action="store_true", help="post numbers only")
-        program.add_argument("-v", "--verbose", action="store_true", help="log every batch")
+        if reader.SETTINGS:
+            program.add_argument(
+                "--set",
+                type=_setting,
+                action="append",
+                default=[],
+                dest="settings",
+                metavar="NAME=VALUE",
+                help="one of the settings below; may be given several times",
+            )
+        _logging(program)
     return main
+
+
+def _logging(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-v", "--verbose", action="store_true", help="log every batch")
+    command.add_argument(
+        "--log", choices=("text", "json"), default="text", help="log lines for people or for machines"
+    )
 
 
 def _setting(text: str) -> tuple[str, Any]:
     """Return (name, value) of ``name=value``; the value is JSON where it reads as such, else text."""
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
-        raise argparse.ArgumentTypeError(f"write {text or 'it'} as name=value")
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
     try:
         found = json.loads(value)
     except ValueError:
@@ -94,66 +113,24 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _seconds(text: str) -> float:
     value = float(text)
-    if not 0.1 <= value <= 86400:
-        raise argparse.ArgumentTypeError("must be between 0.1 and 86400 seconds")
+    if not INTERVAL[0] <= value <= INTERVAL[1]:
+        raise argparse.ArgumentTypeError(f"must be between {INTERVAL[0]:g} and {INTERVAL[1]:g} seconds")
     return value
-
-
-class Display:
-    """One line that is rewritten where a person looks at a terminal; nothing where a file is written to."""
-
-    def __init__(self) -> None:
-        self.stream = sys.stderr
-        self.live = self.stream.isatty()
-        self._shown = 0.0
-        self._width = 0
-
-    def show(self, text: str, now: bool = False) -> None:
-        if not self.live or (not now and time.monotonic() - self._shown < 0.1):
-            return
-        text = text[: max(20, shutil.get_terminal_size().columns - 1)]
-        self.stream.write("\r" + text.ljust(self._width))
-        self.stream.flush()
-        self._width, self._shown = len(text), time.monotonic()
-
-    def clear(self) -> None:
-        if self.live and self._width:
-            self.stream.write("\r" + " " * self._width + "\r")
-            self.stream.flush()
-            self._width = 0
-
-
-class Handler(logging.StreamHandler):
-    """Log lines that do not run into the progress line."""
-
-    def __init__(self, display: Display):
-        super().__init__(display.stream)
-        self.display = display
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.display.clear()
-        super().emit(record)
 
 
 class Agent:
     """One project followed for one session, until it is stopped."""
 
-    def __init__(self, options: argparse.Namespace, token: str):
-        self.options = options
-        self.display = Display()
-        handler = Handler(self.display)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        log.handlers[:] = [handler]
-        log.propagate = False
-        log.setLevel(logging.DEBUG if options.verbose else logging.INFO)
+    def __init__(self, watch: Watch, config: Config, display: Display, is_once: bool = False):
+        self.watch, self.display, self.is_once = watch, display, is_once
         self.stopping = threading.Event()
-        self.in_trouble = False
+        self.trouble = watching.Trouble()
         self.client = Client(
-            options.url,
-            token,
-            attempts=6 if options.once else None,
+            config.site,
+            config.token(),
+            attempts=6 if is_once else None,
             wait=self.wait,
-            on_trouble=self.trouble,
+            on_trouble=self.tell,
             user_agent=f"emhub-agent/{__version__}",
         )
         self.sync: Sync | None = None
@@ -168,73 +145,54 @@ class Agent:
         if self.stopping.wait(seconds):
             raise Stopped("Stopped.")
 
-    def trouble(self, text: str | None) -> None:
-        """Say in the log once that the site is away and once that it is back; meanwhile on the line."""
-        if text is None:
-            if self.in_trouble:
-                self.in_trouble = False
-                log.info("The site answers again.")
-            return
-        if not self.in_trouble:
-            self.in_trouble = True
-            log.warning("%s.", text)
-        self.display.show(text, now=True)
+    def tell(self, text: str | None) -> None:
+        self.trouble.tell(self, text)
+        if text:
+            self.display.show(text, now=True)
 
     def report(self, text: str) -> None:
         if self.stopping.is_set():
             raise Stopped("Stopped.")
         log.debug("%s", text)
-        self.display.show(f"{self.options.session}: {text}")
+        self.display.show(f"{self.watch.session}: {text}")
 
     def run(self) -> int:
-        options = self.options
-        settings = dict(getattr(options, "settings", ()))
-        reader = READERS[options.program](options.place, key=options.key, settings=settings)
-        self.sync = Sync(reader, self.client, options.session, self.report)
-        log.info("Following %s for session %s on %s.", options.place, options.session, self.client.site)
-        self.client.get_session(options.session)
-        if options.once:
-            return self.once()
+        session = self.watch.session or ""
+        if self.is_once:
+            self.client.get_session(session)
+            self.sync = watching.once(self.watch, self.client, self.report)
+            self.display.clear()
+            for line in self.sync.counts.lines():
+                print(line)
+            return PROBLEMS if self.sync.counts.refused else OK
+        self.sync = Sync(self.watch.reader(), self.client, session, self.report)
+        log.info("Following %s for session %s on %s.", self.watch.place, session, self.client.site)
+        self.client.get_session(session)
         while True:
-            next_look = time.monotonic() + options.interval
+            next_look = time.monotonic() + self.watch.interval
             self.one_look(next_look)
             self.display.show(self.summary(), now=True)
-            if self.stopping.wait(max(0.0, next_look - time.monotonic())):
-                raise Stopped("Stopped.")
-
-    def once(self) -> int:
-        assert self.sync is not None
-        for _ in range(2):
-            # The second look sends what grew meanwhile and what was being written at the first.
-            self.sync.numbers()
-            if not self.options.no_images:
-                self.sync.pictures()
-        self.display.clear()
-        for line in self.sync.counts.lines():
-            print(line)
-        return REFUSED_ITEMS if self.sync.counts.refused else OK
+            self.wait(max(0.0, next_look - time.monotonic()))
 
     def one_look(self, next_look: float) -> None:
         assert self.sync is not None
-        self.display.show(f"{self.options.session}: reading the project")
-        before = {kind: dict(row) for kind, row in self.sync.counts.rows.items()}
+        self.display.show(f"{self.watch.session}: reading")
+        before = self.sync.counts.copy()
         self.sync.numbers()
-        if not self.options.no_images:
+        if self.watch.pictures:
             # Numbers come first: pictures get the time until the next look.
             self.sync.pictures(until=next_look)
-        changes = []
-        for kind, row in self.sync.counts.rows.items():
-            count = sum(row[name] - before[kind][name] for name in ("created", "updated"))
-            if count:
-                changes.append(f"{count} {kind}")
+        changes = self.sync.counts.since(before)
         if changes and not self.display.live:
             log.info("Sent %s.", ", ".join(changes))
 
     def summary(self) -> str:
         assert self.sync is not None
         rows = self.sync.counts.rows
-        text = f"{self.options.session}: {rows['micrographs']['created']} micrographs new, "
+        text = f"{self.watch.session}: {rows['micrographs']['created']} micrographs new, "
         text += f"{rows['micrographs']['updated']} updated, {rows['images']['created']} pictures sent"
+        if rows["exposures"]["created"]:
+            text += f", {rows['exposures']['created']} exposures"
         if self.sync.waiting:
             text += f", {self.sync.waiting} to go"
         if self.sync.counts.refused:
@@ -244,53 +202,132 @@ class Agent:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    token = os.environ.get(TOKEN, "").strip()
-    if not token:
-        print(
-            f"emhub-agent: no token. Set the environment variable {TOKEN} to a pipeline token of the site; "
-            "the facility's staff make one.",
-            file=sys.stderr,
-        )
-        return USAGE
+    display = set_up(options.verbose, options.log)
     try:
-        agent = Agent(options, token)
+        if options.command in READERS:
+            return follow_one(options, display)
+        config = load(options.config)
+        if options.command == "run":
+            return run(config, display)
+        return {"check": check, "once": once}[options.command](config, display)
+    except ConfigError as error:
+        display.clear()
+        for problem in error.problems:
+            print(f"emhub-agent: {problem}", file=sys.stderr)
+        return USAGE
+
+
+def follow_one(options: argparse.Namespace, display: Display) -> int:
+    watch = Watch(
+        program=options.command,
+        place=options.place,
+        session=options.session,
+        key=options.key,
+        interval=options.interval,
+        pictures=not options.no_images,
+        settings=dict(getattr(options, "settings", ())),
+    )
+    config = Config(options.url, (watch,))
+    try:
+        agent = Agent(watch, config, display, options.once)
     except EMhubError as error:
-        print(f"emhub-agent: {error}", file=sys.stderr)
-        return USAGE
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, agent.stop)
+        return said(display, USAGE, str(error))
+    _on_signals(agent.stop)
     try:
-        return agent.run()
+        code = guarded(agent.run, display, watch, agent.client)
+    except Stopped:
+        display.clear()
+        log.info("Stopped. %s", agent.summary() if agent.sync else "")
+        return OK
+    finally:
+        agent.client.close()
+    return code
+
+
+def run(config: Config, display: Display) -> int:
+    config.token()  # said now rather than by every watch
+    followers = watching.Followers(config, display)
+    _on_signals(followers.stop)
+    log.info("Following %d watches of the configuration for %s.", len(config.watches), config.site)
+    try:
+        followers.run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    display.clear()
+    log.info("Stopped.")
+    return OK
+
+
+def once(config: Config, display: Display) -> int:
+    """Send what is there of every watch; return the worst code."""
+    worst = OK
+    with _client(config) as client:
+        watches: list[Watch] = []
+        code = guarded(lambda: watches.extend(watching.found(client, config)) or OK, display, None, client)
+        for watch in watches:
+
+            def one(watch: Watch = watch) -> int:
+                client.get_session(watch.session or "")
+                with about(str(watch), watch.session or ""):
+                    sync = watching.once(watch, client, lambda text: display.show(f"{watch.session}: {text}"))
+                display.clear()
+                print(f"{watch.session} ({watch})")
+                for line in sync.counts.lines():
+                    print(f"  {line}")
+                return PROBLEMS if sync.counts.refused else OK
+
+            worst = max(worst, guarded(one, display, watch, client))
+        if code == OK and not watches:
+            print("No session is found to send anything for.")
+    return max(worst, code)
+
+
+def check(config: Config, display: Display) -> int:
+    with _client(config) as client:
+        examined = Check(config, client)
+        return guarded(lambda: PROBLEMS if examined.run() else OK, display, None, client)
+
+
+def _client(config: Config) -> Client:
+    try:
+        return Client(config.site, config.token(), attempts=6, user_agent=f"emhub-agent/{__version__}")
+    except EMhubError as error:
+        raise ConfigError([str(error)]) from error
+
+
+def guarded(call: Callable[[], int], display: Display, watch: Watch | None, client: Client) -> int:
+    """Return what ``call`` returns, or the exit code of what went wrong, having said it."""
+    try:
+        return call()
     except KeyboardInterrupt:
         return INTERRUPTED
     except Stopped:
-        agent.display.clear()
-        log.info("Stopped. %s", agent.summary() if agent.sync else "")
-        return OK
+        raise
     except ReaderError as error:
-        return agent_error(agent, NO_PROJECT, str(error))
+        return said(display, NO_PROJECT, str(error))
     except NotAuthorised as error:
-        return agent_error(agent, NOT_AUTHORISED, f"The site refused the token: {error}")
+        return said(display, NOT_AUTHORISED, f"The site refused the token: {error}")
     except NotFound:
-        return agent_error(
-            agent,
-            NO_SESSION,
-            f"There is no session {options.session} on {agent.client.site}, or the token may not see it.",
-        )
+        session = watch.session if watch else "asked for"
+        text = f"There is no session {session} on {client.site}, or the token may not see it."
+        return said(display, NO_SESSION, text)
     except Conflict as error:
-        return agent_error(agent, CLOSED, f"The session takes no more results: {error}")
+        return said(display, CLOSED, f"The session takes no more results: {error}")
     except Unreachable as error:
-        return agent_error(agent, UNREACHABLE, str(error))
+        return said(display, UNREACHABLE, str(error))
     except EMhubError as error:
-        return agent_error(agent, OTHER, str(error))
-    finally:
-        agent.client.close()
+        return said(display, OTHER, str(error))
 
 
-def agent_error(agent: Agent, code: int, text: str) -> int:
-    agent.display.clear()
+def said(display: Display, code: int, text: str) -> int:
+    display.clear()
     print(f"emhub-agent: {text}", file=sys.stderr)
     return code
+
+
+def _on_signals(stop: Callable[..., None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,20 @@ class Counts:
     def refused(self) -> int:
         return sum(row["refused"] for row in self.rows.values())
 
+    def copy(self) -> Counts:
+        other = Counts()
+        other.rows = {kind: dict(row) for kind, row in self.rows.items()}
+        return other
+
+    def since(self, before: Counts) -> list[str]:
+        """What was sent since then, in words: ``["6 micrographs", "3 classes"]``."""
+        changes = []
+        for kind, row in self.rows.items():
+            count = sum(row[name] - before.rows[kind][name] for name in ("created", "updated"))
+            if count:
+                changes.append(f"{count} {kind}")
+        return changes
+
     def lines(self) -> list[str]:
         lines = []
         for kind, row in self.rows.items():
@@ -553,6 +567,16 @@ def _is_more(one: Any, other: Any) -> bool:
 def _counted(answer: Any) -> dict[str, int]:
     answer = answer if isinstance(answer, dict) else {}
     return {name: int(answer.get(name) or 0) for name in ("created", "updated", "unchanged")}
+
+
+def described(info: dict[str, Any]) -> str:
+    """A run in a few words: its software and the geometry of its micrographs."""
+    text = " ".join(str(info[name]) for name in ("software", "version") if info.get(name))
+    if info.get("width") and info.get("height"):
+        text += f", {info['width']} × {info['height']} px"
+    if info.get("pixel_size"):
+        text += f" of {info['pixel_size']:g} Å"
+    return text
 
 
 def _fitting(info: dict[str, Any]) -> dict[str, Any]:

@@ -19,11 +19,24 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from .. import star
 from ..mrc import mrc_size
-from .base import ClassSet, Deferred, Event, Picture, Reader, ReaderError, RunNews, Signature, signature
+from .base import (
+    ClassSet,
+    Deferred,
+    Event,
+    Folder,
+    OutsideError,
+    Picture,
+    Reader,
+    ReaderError,
+    RunNews,
+    SessionNews,
+    Signature,
+    signature,
+)
 
 log = logging.getLogger(__name__)
 
@@ -293,7 +306,7 @@ class Table:
         self._state: tuple | None = None
 
     def refresh(self, path: str | None, finished: bool) -> None:
-        state = (path, finished, signature(self.reader.path(path)) if path else None)
+        state = (path, finished, self.reader.signature(path) if path else None)
         if state == self._state or state[2] is None:
             return
         try:
@@ -487,12 +500,11 @@ class PickTable(Table):
         """Take up the coordinate files of these micrographs; return whether any is new or changed."""
         changed = False
         for name in names:
-            path = self.reader.path(self.files[name])
-            state = signature(path)
+            state = self.reader.signature(self.files[name])
             picks: Deferred | None = None
             if state is not None:
-                if path.endswith(".star"):
-                    picks = PickFile(path, state, self.finished)
+                if self.files[name].endswith(".star"):
+                    picks = PickFile(self.reader.path(self.files[name]), state, self.finished)
                 else:
                     self.reader.warn(self.files[name], "coordinates are read from STAR files only")
             if picks is None and name in self.counts:
@@ -523,9 +535,9 @@ class Classes:
         self._seen: dict[int, tuple] = {}
 
     def refresh(self, is_finished: bool) -> None:
-        folder = self.reader.path(self.job)
+        iterations = []
         try:
-            iterations = []
+            folder = self.reader.path(self.job)
             for name in os.listdir(folder):
                 match = _MODEL.match(name)
                 # Iteration 0 is the start: its classes hold no particles yet.
@@ -611,10 +623,19 @@ class RelionReader(Reader):
 
     software = "RELION"
 
+    SETTINGS: ClassVar = {
+        "follow_links": "true to read what links within the project lead to outside of it (false)",
+    }
+
     def __init__(self, path: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
         for name in settings or ():
-            raise ReaderError(f"RELION has no setting {name}.")
-        self.root = os.path.abspath(path)
+            if name not in self.SETTINGS:
+                raise ReaderError(f"RELION has no setting {name}.")
+        follow_links = (settings or {}).get("follow_links", False)
+        if not isinstance(follow_links, bool):
+            raise ReaderError("follow_links must be true or false.")
+        self.folder = Folder(path, follow_links)
+        self.root = self.folder.root
         if not os.path.isdir(self.root):
             raise ReaderError(f"There is no folder {path}.")
         # The site keeps keys of up to 200 characters; the job's name comes behind.
@@ -627,6 +648,7 @@ class RelionReader(Reader):
         self._options: dict[str, tuple[Signature | None, dict[str, str]]] = {}
         self._told: dict[str, Told] = {}
         self._warned: set[tuple[str, str]] = set()
+        self._inside: dict[str, bool] = {}
         self._sizes: dict[str, tuple[int, int] | None] = {}
         self._version: str | None = None
         if signature(self.path(PIPELINE)) is None:
@@ -636,18 +658,47 @@ class RelionReader(Reader):
             )
 
     def path(self, name: str) -> str:
-        """Return the place of a file that the project names relative to itself."""
-        return os.path.join(self.root, name)
+        """Return the place of a file that the project names relative to itself.
+
+        Raises OutsideError where a link leads out of the project.
+        """
+        full = os.path.join(self.root, name)
+        if self.folder.follow_links:
+            return full
+        # Tables name files by the ten thousand, in a few folders: each folder is looked into once per look.
+        above = os.path.dirname(full)
+        if above not in self._inside:
+            try:
+                self.folder.path(above)
+            except OutsideError:
+                self._inside[above] = False
+            else:
+                self._inside[above] = True
+        if not self._inside[above] or os.path.islink(full):
+            self.folder.path(name)
+        return full
+
+    def signature(self, name: str) -> Signature | None:
+        """As ``signature``, of a file that the project names; None, with a warning, where it lies outside."""
+        try:
+            return signature(self.path(name))
+        except OutsideError as error:
+            self.warn(name, f"{error}; the setting follow_links allows it")
+            return None
+
+    def exists(self, name: str) -> bool:
+        return self.signature(name) is not None
 
     def warn(self, name: str, reason: object) -> None:
         """Log once that something was left out, and why."""
         if (name, str(reason)) not in self._warned:
             self._warned.add((name, str(reason)))
-            log.warning("%s: %s", os.path.relpath(self.path(name), self.root), reason)
+            log.warning("%s: %s", os.path.relpath(os.path.join(self.root, name), self.root), reason)
 
     # the interface
 
-    def look(self) -> list[RunNews]:
+    def look(self) -> list[RunNews | SessionNews]:
+        self._inside.clear()
         pipeline = self._read_pipeline()
         statuses = {name: self._status(job) for name, job in pipeline.jobs.items()}
         for name, job in pipeline.jobs.items():
@@ -732,7 +783,7 @@ class RelionReader(Reader):
         ranked += [node for node in named if posixpath.basename(node).startswith("coords_suffix_")]
         ranked += [node for node in named if posixpath.basename(node) != "micrographs_selected.star"] + usual
         for node in ranked:
-            if os.path.exists(self.path(node)):
+            if self.exists(node):
                 return node
         return None
 
@@ -782,11 +833,9 @@ class RelionReader(Reader):
             told.state, told.micrographs, told.pictures = state, micrographs, pictures
         for _ in range(len(told.missing)):
             kind, movie = place = told.missing.popleft()
-            path = next(
-                (path for path in map(self.path, told.pictures.get(place, ())) if os.path.exists(path)), None
-            )
+            path = next(filter(self.exists, told.pictures.get(place, ())), None)
             if path is not None:
-                news.pictures.append(Picture(kind, path, micrograph=movie))
+                news.pictures.append(Picture(kind, self.path(path), micrograph=movie))
             elif place in told.pictures:
                 told.missing.append(place)
         for name in branch.jobs:
@@ -966,7 +1015,7 @@ class RelionReader(Reader):
 
     def _size(self, name: str) -> tuple[int, int] | None:
         if self._sizes.get(name) is None:
-            self._sizes[name] = mrc_size(self.path(name))
+            self._sizes[name] = mrc_size(self.path(name)) if self.exists(name) else None
         return self._sizes[name]
 
     def _find_version(self, pipeline: Pipeline, branch: Branch) -> str | None:
@@ -1001,14 +1050,14 @@ class RelionReader(Reader):
 
     def _job_options(self, job: str) -> dict[str, str]:
         """Return the options of ``job.star``, read line by line: 3.1 adds help texts that no parser likes."""
-        path = self.path(f"{job}/job.star")
-        state = signature(path)
+        path = f"{job}/job.star"
+        state = self.signature(path)
         known = self._options.get(job)
         if known is not None and known[0] == state:
             return known[1]
         options: dict[str, str] = {}
         try:
-            for item in star.read(path, ("joboptions_values",), complete=True):
+            for item in star.read(self.path(path), ("joboptions_values",), complete=True):
                 if isinstance(item, star.Row):
                     name, value = item.get("rlnJobOptionVariable"), item.get("rlnJobOptionValue")
                     if name and value is not None:
