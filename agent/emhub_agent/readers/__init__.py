@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .acquisition import AcquisitionReader
 from .base import Reader
+from .cryosparc import CryosparcReader
+from .cryosparc_live import CryosparcLiveReader
 from .relion import RelionReader
 from .scipion import ScipionReader
 
@@ -11,5 +13,7 @@ from .scipion import ScipionReader
 READERS: dict[str, type[Reader]] = {
     "relion": RelionReader,
     "scipion": ScipionReader,
+    "cryosparc": CryosparcReader,
+    "cryosparc-live": CryosparcLiveReader,
     "acquisition": AcquisitionReader,
 }
