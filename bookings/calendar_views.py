@@ -16,6 +16,8 @@ from bookings.models import Booking
 from bookings.rules import nothing_overlaps, span
 from bookings.views import BookingCreateView
 from people import words
+from people.models import Preferences
+from people.services import calendar_remember
 
 #: name in the address -> what the button says
 VIEWS = {"week": "Week", "month": "Month", "timeline": "Timeline", "weeks": "4 weeks", "list": "Days"}
@@ -24,14 +26,17 @@ LIST_DAYS = 7
 WEEK_COLUMNS_AT_MOST = 2
 
 
-def chosen_microscopes(request, microscopes):
-    """Those that the address names by code, ignoring case; all where it names none that is shown."""
-    codes = {code.lower() for code in request.GET.getlist("microscope")}
+def chosen_microscopes(codes, microscopes):
+    """Those of these codes, ignoring case; all where none of them is shown."""
+    codes = {code.lower() for code in codes}
     return [microscope for microscope in microscopes if microscope.code.lower() in codes] or microscopes
 
 
 class CalendarView(TemplateView):
-    """The page, and for htmx the days of the list alone. The grids fetch what they show from the range call."""
+    """The page, and for htmx the days of the list alone. The grids fetch what they show from the range call.
+
+    What is shown is the address's choice, then what the person chose last, on whatever machine; then the usual.
+    """
 
     def get_template_names(self):
         htmx = self.request.htmx
@@ -45,13 +50,14 @@ class CalendarView(TemplateView):
         context = super().get_context_data(**kwargs)
         user = self.request.user
         microscopes = calendar.shown_microscopes()
-        chosen = chosen_microscopes(self.request, microscopes)
-        view = self.request.GET.get("view", "")
+        asked, kept = self.request.GET, Preferences.of(user)
+        is_asked = "view" in asked or "microscope" in asked
+        codes = asked.getlist("microscope") if is_asked else kept.calendar_microscopes
+        chosen = chosen_microscopes(codes, microscopes)
         day = self._day()
         may_book = access.can_create(user)
-        is_default = view not in VIEWS
-        if is_default:
-            view = "week" if len(microscopes) <= WEEK_COLUMNS_AT_MOST else "timeline"
+        usual = "week" if len(microscopes) <= WEEK_COLUMNS_AT_MOST else "timeline"
+        view = next((one for one in (asked.get("view"), kept.calendar_view) if one in VIEWS), usual)
         context |= {"microscopes": microscopes, "day": day, "view": view, "may_book": may_book}
         if view == "list":
             start = calendar.day_start(day)
@@ -68,9 +74,8 @@ class CalendarView(TemplateView):
         context["chosen"] = named
         context["views"] = VIEWS
         context["config"] = {
-            "user": user.pk,
-            "view": None if is_default else view,
-            "usualView": "week" if len(microscopes) <= WEEK_COLUMNS_AT_MOST else "timeline",
+            "view": view,
+            "keptView": kept.calendar_view if kept.calendar_view in VIEWS else "",
             "date": day.isoformat() if "date" in self.request.GET else None,
             "today": timezone.localdate().isoformat(),
             "offset": calendar.current_offset(),
@@ -78,6 +83,7 @@ class CalendarView(TemplateView):
             "mayBook": may_book,
             "page": reverse("bookings:calendar"),
             "events": reverse("bookings:calendar-events"),
+            "choice": reverse("bookings:calendar-choice"),
             "detail": reverse("bookings:detail", args=[0]),
             "book": reverse("bookings:calendar-new"),
             "microscopes": [
@@ -125,13 +131,25 @@ class CalendarEventsView(View):
             calendar.check_range(start, end)
         except ValidationError as error:
             return answer({"detail": " ".join(error.messages)}, 400)
-        microscopes = chosen_microscopes(request, calendar.shown_microscopes())
+        microscopes = chosen_microscopes(request.GET.getlist("microscope"), calendar.shown_microscopes())
         return answer(
             {
                 "events": calendar.events(request.user, start, end, microscopes),
                 "offset": calendar.current_offset(),
             }
         )
+
+
+class CalendarChoiceView(View):
+    """POST view (empty: the usual) and microscope (codes, none: all), kept for the next visit. 204, or 400."""
+
+    def post(self, request):
+        view, codes = request.POST.get("view", ""), request.POST.getlist("microscope")
+        microscopes = calendar.shown_microscopes()
+        if view not in {"", *VIEWS} or set(codes) - {microscope.code for microscope in microscopes}:
+            return answer({"detail": "The calendar has no such view or microscope."}, 400)
+        calendar_remember(user=request.user, view=view, microscopes=codes)
+        return HttpResponse(status=204)
 
 
 class CalendarBookView(BookingCreateView):

@@ -11,6 +11,7 @@ urlpatterns = [
     path("", views.BookingListView.as_view(), name="list"),
     path("calendar/", calendar_views.CalendarView.as_view(), name="calendar"),
     path("calendar/events/", calendar_views.CalendarEventsView.as_view(), name="calendar-events"),
+    path("calendar/choice/", calendar_views.CalendarChoiceView.as_view(), name="calendar-choice"),
     path("calendar/new/", calendar_views.CalendarBookView.as_view(), name="calendar-new"),
     path("calendar/<int:pk>/move/", calendar_views.CalendarMoveView.as_view(), name="calendar-move"),
     path("new/", views.BookingCreateView.as_view(), name="create"),

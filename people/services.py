@@ -135,6 +135,19 @@ def user_set_active(*, actor: User, user: User, is_active: bool) -> bool:
     return True
 
 
+def calendar_remember(*, user: User, view: str, microscopes: Iterable[str]) -> bool:
+    """Keep how the person last looked at the calendar: the view, and codes of microscopes (none: all).
+
+    Answers whether that was new; what is kept already is not written again.
+    """
+    chosen = {"calendar_view": view, "calendar_microscopes": sorted(set(microscopes))}
+    known = Preferences.objects.filter(user=user).values(*chosen).first()
+    if (known or {"calendar_view": "", "calendar_microscopes": []}) == chosen:
+        return False
+    Preferences.objects.update_or_create(user=user, defaults=chosen)
+    return True
+
+
 @transaction.atomic
 def profile_update(*, user: User, **changes) -> list[str]:
     """Change one's own name (first_name, last_name) and preferences (fields of Preferences); answers what changed.

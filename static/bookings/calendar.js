@@ -27,7 +27,15 @@
   const read = (text) => new Date(text.length === 10 ? `${text}T00:00:00Z` : `${text}Z`);
   const write = (time) => new Date(time).toISOString().slice(0, 19);
   const dayOf = (text) => text.slice(0, 10);
-  const clock = (text) => text.slice(11, 16);
+  const twelve = document.documentElement.dataset.hourCycle === "h12";
+
+  /** "09:05", or "9:05 am" for who has chosen that; as people.words.clock says it. */
+  function clock(text) {
+    if (!twelve) return text.slice(11, 16);
+    const hour = Number(text.slice(11, 13));
+    return `${hour % 12 || 12}:${text.slice(14, 16)}\u00a0${hour < 12 ? "am" : "pm"}`;
+  }
+
   const addDays = (day, count) => write(read(day).getTime() + count * DAY).slice(0, 10);
   const monday = (day) => addDays(day, -((read(day).getUTCDay() + 6) % 7));
   const seconds = (duration) => duration.days * 86_400 + duration.seconds;
@@ -62,26 +70,25 @@
     return `${a.getUTCDate()}–${end}`;
   }
 
-  // -- What is shown: the address first, then what this person last chose in this browser ------------------------
-  const KEY = `emhub-calendar-${config.user}`;
+  // -- What is shown: the address's choice, then what this person chose last; the server knows both ---------------
+  let kept = "";
 
-  function remembered() {
-    try {
-      return JSON.parse(localStorage.getItem(KEY)) || {};
-    } catch {
-      return {}; // Storage is forbidden or holds something else.
-    }
+  function choice() {
+    // On a phone the list is no choice: the view that was chosen on a large screen stays.
+    const chosen = new URLSearchParams({ view: phone.matches ? config.keptView : state.view });
+    for (const code of [...state.chosen].sort()) chosen.append("microscope", code);
+    return String(chosen);
   }
 
+  /** Lets the server keep the choice, so that it is there on another machine too; only when it is another one. */
   function remember() {
-    try {
-      const kept = { view: state.view, chosen: [...state.chosen] };
-      // On a phone the list is no choice: the view that was chosen on a large screen stays.
-      if (phone.matches) kept.view = remembered().view || null;
-      localStorage.setItem(KEY, JSON.stringify(kept));
-    } catch {
-      // Then it is not remembered.
-    }
+    const chosen = choice();
+    if (chosen === kept) return;
+    kept = chosen;
+    const token = JSON.parse(document.body.getAttribute("hx-headers") || "{}");
+    const body = new URLSearchParams(chosen);
+    // Not told when it fails: nothing is lost but the choice.
+    fetch(config.choice, { method: "POST", body, headers: token, keepalive: true }).catch(() => { kept = ""; });
   }
 
   const VIEWS = {
@@ -91,15 +98,13 @@
     weeks: { name: "resourceTimelineFourWeeks", days: 28 },
     list: { days: 7 },
   };
-  const past = remembered();
-  const asked = new URLSearchParams(location.search);
   const codes = new Set(config.microscopes.map((scope) => scope.code));
-  const wanted = asked.has("microscope") || asked.has("view") ? config.chosen : past.chosen || [];
   const state = {
-    view: config.view || (past.view in VIEWS ? past.view : config.usualView),
+    view: config.view,
     date: config.date || config.today,
-    chosen: new Set(wanted.filter((code) => codes.has(code))),
+    chosen: new Set(config.chosen.filter((code) => codes.has(code))),
   };
+  kept = choice();
   const view = () => (phone.matches ? "list" : state.view);
 
   const shown = () => config.microscopes.filter((scope) => !state.chosen.size || state.chosen.has(scope.code));
@@ -506,8 +511,8 @@
       slotEventOverlap: false,
       slotDuration: "01:00",
       slotHeight: 26,
-      slotLabelFormat: { hour: "2-digit", minute: "2-digit" },
-      eventTimeFormat: { hour: "2-digit", minute: "2-digit" },
+      slotLabelFormat: twelve ? { hour: "numeric", hourCycle: "h12" } : { hour: "2-digit", minute: "2-digit" },
+      eventTimeFormat: twelve ? { hour: "numeric", minute: "2-digit", hourCycle: "h12" } : { hour: "2-digit", minute: "2-digit" },
       dayHeaderFormat: { weekday: "short", day: "numeric", month: "short" },
       snapDuration: "00:30",
       lazyFetching: false,
@@ -532,7 +537,7 @@
       loading: (is) => grid.setAttribute("aria-busy", String(is)),
       views: {
         dayGridMonth: { dayHeaderFormat: { weekday: "short" } },
-        resourceTimelineWeek: { slotDuration: "06:00", slotLabelFormat: { hour: "2-digit" }, slotWidth: slotWidth(28), snapDuration: "01:00" },
+        resourceTimelineWeek: { slotDuration: "06:00", slotLabelFormat: twelve ? { hour: "numeric", hourCycle: "h12" } : { hour: "2-digit" }, slotWidth: slotWidth(28), snapDuration: "01:00" },
         resourceTimelineFourWeeks: {
           type: "resourceTimelineWeek", duration: { weeks: 4 }, slotDuration: "24:00", slotWidth: slotWidth(28), snapDuration: "03:00",
           slotLabelFormat: () => "", dayHeaderFormat: { weekday: "short", day: "numeric" },

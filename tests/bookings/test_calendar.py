@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
@@ -12,6 +13,7 @@ from django.utils import timezone
 from bookings import calendar
 from bookings.models import Booking
 from microscopes.models import Microscope
+from people.models import Preferences
 from tests.factories import (
     BookingFactory,
     LabFactory,
@@ -472,6 +474,64 @@ def test_a_strange_address_shows_the_usual_calendar(client, booking, person, que
     assert response.context["day"] == day()
 
 
+# -- What the person last looked at ----------------------------------------------------------------------------
+CHOICE = "/bookings/calendar/choice/"
+
+
+def shown(client, **query):
+    config = client.get(reverse("bookings:calendar"), query).context["config"]
+    return config["view"], config["chosen"]
+
+
+def test_the_view_and_the_microscopes_are_kept_for_the_person(client, krios, person, staff):
+    MicroscopeFactory(name="Talos", code="talos")
+    client.force_login(person)
+    assert shown(client) == ("week", [])
+    assert client.post(CHOICE, {"view": "month", "microscope": ["krios1"]}).status_code == 204
+    assert shown(client) == ("month", ["krios1"])
+    # The address's choice is stronger, and is not kept by itself.
+    assert shown(client, view="timeline") == ("timeline", [])
+    assert shown(client, microscope="talos") == ("month", ["talos"])
+    assert shown(client, date="2026-11-24") == ("month", ["krios1"])
+    client.force_login(staff)
+    assert shown(client) == ("week", [])
+
+
+def test_the_choice_is_written_only_when_it_is_another_one(client, krios, person):
+    client.force_login(person)
+
+    def writes(**choice):
+        with CaptureQueriesContext(connection) as captured:
+            assert client.post(CHOICE, choice).status_code == 204
+        return [one["sql"] for one in captured if one["sql"].startswith(("UPDATE", "INSERT"))]
+
+    assert writes(view="") == []
+    assert len(writes(view="month", microscope=["krios1"])) == 1
+    assert writes(view="month", microscope=["krios1", "krios1"]) == []
+    assert len(writes(view="week")) == 1
+    # What else the person has chosen stays.
+    Preferences.objects.update(mail_created=False, hour_cycle="h12")
+    writes(view="list")
+    kept = Preferences.objects.get(user=person)
+    assert (kept.mail_created, kept.hour_cycle, kept.calendar_view) == (False, "h12", "list")
+
+
+@pytest.mark.parametrize("choice", [{"view": "year"}, {"view": "week", "microscope": ["nonsense"]}])
+def test_a_choice_that_is_none_is_refused(client, krios, person, choice):
+    client.force_login(person)
+    assert client.post(CHOICE, choice).status_code == 400
+    assert not Preferences.objects.exists()
+    assert client.get(CHOICE).status_code == 405
+
+
+def test_a_microscope_that_is_gone_leaves_the_others_shown(client, krios, person):
+    talos = MicroscopeFactory(name="Talos", code="talos")
+    client.force_login(person)
+    client.post(CHOICE, {"view": "week", "microscope": ["talos"]})
+    Microscope.objects.filter(pk=talos.pk).update(status="retired")
+    assert shown(client) == ("week", [])
+
+
 def test_the_list_says_the_hours_of_each_day(client, krios, person):
     BookingFactory(microscope=krios, owner=person, title="Long", start=at(1, 22), end=at(3, 6))
     BookingFactory(microscope=krios, owner=person, title="Late", start=at(3, 20), end=at(4))
@@ -597,3 +657,37 @@ def test_text_can_be_read_on_any_colour():
             for blue in range(0, 256, 51):
                 ground = f"#{red:02x}{green:02x}{blue:02x}"
                 assert calendar.contrast(ground, calendar.text_colour(ground)) >= 4.5
+
+
+# -- Wall clocks, many at once ---------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "zone", ["Europe/Stockholm", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"]
+)
+def test_many_times_are_placed_as_each_by_itself(zone):
+    """Around both changes of the clocks, to the minute before and after."""
+    zone = ZoneInfo(zone)
+    places = calendar.Places(zone)
+    first = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    starts = [first + datetime.timedelta(hours=7 * n, minutes=n % 2 * 59) for n in range(1300)]
+    for night in ((2026, 3, 29), (2026, 10, 25), (2026, 3, 8), (2026, 11, 1), (2026, 4, 4), (2026, 10, 3)):
+        starts += [
+            datetime.datetime(*night, tzinfo=datetime.UTC) + datetime.timedelta(minutes=15 * n)
+            for n in range(96)
+        ]
+    for start in starts:
+        end = start + datetime.timedelta(minutes=30)
+        one, other = (int(moment.timestamp()) for moment in (start, end))
+        assert tuple(wall.isoformat() for wall in places.of(one, other)) == calendar.placed(start, end, zone)
+
+
+def test_a_year_of_many_bookings_is_answered_as_its_months(client, krios, person):
+    """What is told of a booking does not depend on the range in which it is asked for."""
+    for n in range(40):
+        BookingFactory(
+            microscope=krios, owner=person, title=f"n{n}", start=at(9 * n, 22), end=at(9 * n + 1, 6)
+        )
+    client.force_login(person)
+    whole = events(client, 0, 366)
+    parts = [event for n in range(0, 366, 6) for event in events(client, n, n + 6)]
+    assert whole == [event for n, event in enumerate(parts) if event not in parts[:n]]
+    assert len(whole) == 40

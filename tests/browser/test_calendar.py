@@ -9,6 +9,7 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from bookings.models import Booking
+from people.models import Preferences
 from tests.factories import BookingFactory, LabFactory, MembershipFactory, MicroscopeFactory, StaffFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -246,7 +247,9 @@ def test_only_the_visible_range_is_fetched(page, live_server, booking):
     assert all(f"start={WEEK}&end={last}" in url for url in asked)
 
 
-def test_the_choice_of_microscopes_and_the_view_are_remembered(page, live_server, booking, talos, person):
+def test_the_choice_of_microscopes_and_the_view_follow_the_person(
+    page, logged_in, live_server, booking, talos, person
+):
     BookingFactory(microscope=talos, owner=person, title="On Talos", start=at(2, 6))
     visit(page, live_server, "timeline")
     expect(event(page, "On Talos")).to_be_visible()
@@ -254,12 +257,42 @@ def test_the_choice_of_microscopes_and_the_view_are_remembered(page, live_server
     expect(event(page, "On Talos")).to_have_count(0)
     expect(event(page, "20S")).to_be_visible()
     expect(page).to_have_url(re.compile("microscope=titan1"))
-    page.get_by_role("button", name="Month").click()
-    page.goto(live_server.url + reverse("bookings:calendar"))
-    expect(page.get_by_role("button", name="Month")).to_have_attribute("aria-pressed", "true")
-    expect(page.get_by_role("button", name="Krios 1", exact=True)).to_have_attribute("aria-pressed", "true")
-    page.get_by_role("button", name="All", exact=True).click()
-    expect(page.get_by_role("button", name="Krios 1", exact=True)).to_have_attribute("aria-pressed", "false")
+    with page.expect_response("**/calendar/choice/"):
+        page.get_by_role("button", name="Month").click()
+    # On a phone the list is no choice; the microscopes are.
+    phone = logged_in(person, viewport={"width": 390, "height": 844})
+    phone.goto(live_server.url + reverse("bookings:calendar"))
+    expect(phone.locator(".calendar-list-day")).to_have_count(7)
+    expect(phone.get_by_role("button", name="Krios 1", exact=True)).to_have_attribute("aria-pressed", "true")
+    with phone.expect_response("**/calendar/choice/"):
+        phone.get_by_role("button", name="Krios 1", exact=True).click()
+    # Another machine.
+    other = logged_in(person)
+    other.goto(live_server.url + reverse("bookings:calendar"))
+    expect(other.get_by_role("button", name="Month")).to_have_attribute("aria-pressed", "true")
+    expect(other.get_by_role("button", name="All", exact=True)).to_have_attribute("aria-pressed", "true")
+    assert other.evaluate("localStorage.length") == 0
+    stranger = logged_in(MembershipFactory().user)
+    stranger.goto(live_server.url + reverse("bookings:calendar"))
+    expect(stranger.get_by_role("button", name="Week", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(stranger.get_by_role("button", name="All", exact=True)).to_have_attribute("aria-pressed", "true")
+
+
+def test_who_has_chosen_twelve_hours_reads_them_everywhere(page, live_server, booking, talos, person, shot):
+    Preferences.objects.create(user=person, hour_cycle="h12")
+    visit(page, live_server, "week")
+    expect(event(page, "20S")).to_have_attribute("aria-label", re.compile("6:00\u00a0am to 6:00\u00a0pm"))
+    expect(event(page, "20S").locator(".calendar-time")).to_have_text("6:00\u00a0am–6:00\u00a0pm")
+    expect(page.locator(".ec-sidebar").last).to_contain_text("6 pm")
+    assert not re.search(r"\b\d\d:00\b(?!\s*[ap]m)", page.locator("main").inner_text())
+    shot(page, "calendar-twelve", widths=["desktop"], themes=["light"])
+    visit(page, live_server, "timeline")
+    expect(page.locator(".ec-timeline .ec-header")).to_contain_text("6 pm")
+    event(page, "20S").press("Enter")
+    expect(page.locator("#event-dialog")).to_contain_text("6:00\u00a0am to 6:00\u00a0pm")
+    expect(page.get_by_label("From", exact=True)).to_have_value(f"{at(1, 6):%Y-%m-%dT%H:%M}")
+    visit(page, live_server, "list")
+    expect(page.locator(".calendar-list-day").nth(1)).to_contain_text("6:00\u00a0am–6:00\u00a0pm")
 
 
 def test_a_lost_connection_is_said_and_what_was_drawn_stays(page, live_server, booking):
