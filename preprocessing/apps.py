@@ -6,7 +6,13 @@ class PreprocessingConfig(AppConfig):
     verbose_name = "Preprocessing"
 
     def ready(self):
-        from preprocessing import completion, deletion
+        from preprocessing import archive, completion, deletion
         from sessions_app import lifecycle
 
-        lifecycle.register(count=deletion.losses, delete=deletion.delete, complete=completion.complete)
+        lifecycle.register(
+            count=deletion.losses,
+            delete=deletion.delete,
+            complete=completion.complete,
+            count_archived=archive.losses,
+            archive=archive.archive,
+        )

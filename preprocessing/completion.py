@@ -5,10 +5,10 @@ from collections import Counter
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, Q
 from django.utils import timezone
 
-from preprocessing.histograms import ANGSTROM_PER_NANOMETRE, MEASURES
+from preprocessing.histograms import ANGSTROM_PER_NANOMETRE, MEASURES, mean_defocus
 from preprocessing.models import Exposure, Micrograph, ProcessingRun
 from preprocessing.statistics import run_statistics
 from sessions_app.models import Session, SessionSummary
@@ -16,6 +16,8 @@ from sessions_app.models import Session, SessionSummary
 # The last sign of life is told to the minute only: what came just before a completion may be newer than it says.
 SIGN_OF_LIFE = datetime.timedelta(minutes=2)
 MAX_HOURS = 24 * 366
+MAX_REASONS = 20
+PICTURES = 12
 COMPLETED = (
     "software",
     "histograms",
@@ -23,6 +25,8 @@ COMPLETED = (
     "median_motion",
     "median_astigmatism",
     "throughput",
+    "curation",
+    "pictures",
     "statistics",
 )
 
@@ -70,6 +74,8 @@ def computed(session_id: int) -> dict[str, Any]:
         "median_motion": median("motion_total"),
         "median_astigmatism": median("astigmatism", ANGSTROM_PER_NANOMETRE),
         "throughput": throughput(session_id, leading),
+        "curation": curation(session_id),
+        "pictures": pictures(leading) if leading else [],
         "statistics": statistics,
     }
 
@@ -116,3 +122,49 @@ def throughput(session_id: int, leading: ProcessingRun | None) -> dict:
         "start": start.isoformat(),
         "counts": [hours.get(hour, 0) for hour in range(first, last + 1)],
     }
+
+
+def curation(session_id: int) -> dict:
+    """How many movies people `accepted` and `rejected`, and the commonest `reasons` for the latter, with counts."""
+    verdicts = Exposure.objects.filter(session=session_id).exclude(verdict="").order_by()
+    counted = verdicts.values_list("verdict", "verdict_reason").annotate(count=Count("pk"))
+    found = dict.fromkeys(Exposure.Verdict.values, 0)
+    reasons: Counter[str] = Counter()
+    for verdict, reason, count in counted:
+        found[verdict] += count
+        if verdict == Exposure.Verdict.REJECTED:
+            reasons[reason] += count
+    if not any(found.values()):
+        return {}
+    return found | {"reasons": dict(reasons.most_common(MAX_REASONS))}
+
+
+def pictures(run: ProcessingRun) -> list[dict]:
+    """A few micrographs with a picture, evenly over the run: `name`, `image`, `psd` and what was measured."""
+    shown = Micrograph.objects.filter(run=run).exclude(micrograph_image="").order_by("pk")
+    ids = list(shown.values_list("pk", flat=True))
+    chosen = (
+        {ids[round(place * (len(ids) - 1) / max(PICTURES - 1, 1))] for place in range(PICTURES)}
+        if ids
+        else ()
+    )
+    columns = (
+        "name",
+        "micrograph_image",
+        "psd_image",
+        "defocus_u",
+        "defocus_v",
+        "ctf_resolution",
+        "particles",
+    )
+    return [
+        {
+            "name": row["name"],
+            "image": row["micrograph_image"],
+            "psd": row["psd_image"],
+            "defocus": mean_defocus(row["defocus_u"], row["defocus_v"]),
+            "ctf_resolution": row["ctf_resolution"],
+            "particles": row["particles"],
+        }
+        for row in shown.filter(pk__in=chosen).values(*columns)
+    ]

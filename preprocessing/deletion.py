@@ -5,6 +5,7 @@ from django.db import transaction
 from people.models import AuditEntry
 from preprocessing.ingest import summarise
 from preprocessing.models import (
+    ArchivedRows,
     ClassAverage,
     Coordinates,
     Exposure,
@@ -43,7 +44,7 @@ def delete(session) -> None:
     SessionSummary.objects.select_for_update().get(pk=session.pk)
     # Read under the summary's lock: no run can be made any more.
     ids = list(ProcessingRun.objects.filter(session=session).values_list("pk", flat=True))
-    _remove(*_of_runs(ids), Exposure.objects.filter(session=session))
+    remove(*_of_runs(ids), Exposure.objects.filter(session=session))
 
 
 @transaction.atomic
@@ -62,7 +63,7 @@ def delete_run(run, actor) -> None:
             "gone": {"micrographs": locked.micrographs, "particles": locked.particles},
         },
     )
-    _remove(*_of_runs([locked.pk]))
+    remove(*_of_runs([locked.pk]))
     summary.statistics.pop(str(locked.pk), None)
     changed = {"statistics"}
     summarise(summary, changed)
@@ -77,12 +78,14 @@ def _of_runs(ids: list[int]):
         micrographs,
         ClassAverage.objects.filter(run__in=ids),
         RunEvent.objects.filter(run__in=ids),
+        ArchivedRows.objects.filter(run__in=ids),
         PackedColumns.objects.filter(run__in=ids),
         ProcessingRun.objects.filter(pk__in=ids),
     )
 
 
-def _remove(*querysets) -> None:
+def remove(*querysets) -> None:
+    """Delete these rows in turn, a statement each."""
     for rows in querysets:
         rows = rows.order_by()
         rows._raw_delete(rows.db)

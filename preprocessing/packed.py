@@ -3,12 +3,14 @@
 `table(run)` answers every row as of the run's revision or later. Each server process keeps the tables of the runs
 that were looked at last, within MEMORY, and brings them up to date with the rows that changed since: one query by
 revision. A process that has none yet starts from packed chunks in the database (models.PackedColumns), which are
-written now and then by whoever reads, never by who posts: they are a cache that may be emptied at any time.
+written now and then by whoever reads, never by who posts: they are a cache that may be emptied at any time. Of an
+archived session the rows are gone, and the table is what archive.py kept of them.
 
 Times are seconds since 1970 (UTC), stage positions µm, measured values as the rows have them; NaN is unknown.
 """
 
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ import numpy as np
 from django.db import DatabaseError, connection, transaction
 
 from preprocessing.histograms import MEASURED_FIELDS, MEASURES
-from preprocessing.models import PackedColumns, ProcessingRun
+from preprocessing.models import ArchivedRows, PackedColumns, ProcessingRun
 
 #: Rows of a chunk, and how many rows may have changed before somebody packs them.
 CHUNK = 1024
@@ -157,6 +159,11 @@ def table(run: ProcessingRun) -> Table:
     return found
 
 
+def from_rows(run: ProcessingRun) -> Table:
+    """The run's rows as they are in the database now, whatever was kept of them before."""
+    return _updated(Table(-1, np.empty(0, DTYPE)), run)
+
+
 def forget() -> None:
     """Empty this process's memory."""
     with _lock:
@@ -270,8 +277,24 @@ def _load(run: ProcessingRun) -> Table:
             part[name] = np.array([codes[text] for text in own], dtype=np.int32)[part[name]]
         parts.append(part)
         head = max(head, revision)
-    rows = np.concatenate(parts) if parts else np.empty(0, DTYPE)
-    return Table(head, rows, tuple(texts), packed=head)
+    if not parts:
+        return _archived(run)
+    return Table(head, np.concatenate(parts), tuple(texts), packed=head)
+
+
+def _archived(run: ProcessingRun) -> Table:
+    """What an archived session keeps of its rows; an empty table where it is not archived."""
+    kept = ArchivedRows.objects.filter(run=run).defer("names").first()
+    if kept is None:
+        return Table(-1, np.empty(0, DTYPE))
+    stored = np.frombuffer(zlib.decompress(kept.data), dtype=[tuple(column) for column in kept.columns])
+    rows = np.zeros(len(stored), DTYPE)
+    for name in DTYPE.names:
+        if name in stored.dtype.names:
+            rows[name] = stored[name]
+        elif np.issubdtype(DTYPE[name], np.floating):
+            rows[name] = np.nan  # Not measured yet when this was archived.
+    return Table(run.revision, rows, tuple(kept.texts), packed=run.revision)
 
 
 def _chunk(found: Table, number: int) -> tuple[bytes, list[list[str]]]:

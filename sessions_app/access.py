@@ -41,6 +41,12 @@ def can_extend_retention(user, session) -> bool:
     )
 
 
+def can_archive(user, session) -> bool:
+    """Freeze the summary of a session that is over; what goes with it cannot be had back, so staff alone."""
+    over = (session.Status.FINISHED, session.Status.FAILED)
+    return is_staff(user) and session.status in over and user.has_perm("sessions_app.change_session")
+
+
 def can_delete(user, session=None) -> bool:
     return is_staff(user) and user.has_perm("sessions_app.delete_session")
 

@@ -99,7 +99,7 @@ class SessionAdmin(ServiceErrorsAdmin):
     ]
     search_help_text = "Name, sample or owner"
     autocomplete_fields = ["booking", "operator", "sample", "camera", "data_server"]
-    actions = ["finish", "extend", "delete_with_results"]
+    actions = ["finish", "extend", "archive", "delete_with_results"]
     list_per_page = 50
     # Counting all rows once more beside the filtered ones says little and costs much.
     show_full_result_count = False
@@ -264,6 +264,35 @@ class SessionAdmin(ServiceErrorsAdmin):
             self.message_user(request, f"The images of {_sessions(done)} are kept longer.", messages.SUCCESS)
         return None
 
+    @admin.action(description="Archive selected sessions", permissions=["change"])
+    def archive(self, request, queryset):
+        over = [session for session in queryset if access.can_archive(request.user, session)]
+        if not over:
+            self.message_user(request, "None of these is over and not archived yet.", messages.WARNING)
+            return None
+        if not is_confirmed(request):
+            return ask(
+                self,
+                request,
+                queryset,
+                action="archive",
+                title="Archive sessions",
+                text="This cannot be undone. Summaries, charts, runs and the last 2D classes stay; rows and other "
+                "pictures go.",
+                button=f"Archive {_sessions(len(over))}",
+                items=[f"{session}: {what_is_archived(session)}" for session in over],
+            )
+        done = 0
+        for session in over:
+            try:
+                lifecycle.session_archive(session, request.user)
+                done += 1
+            except ValidationError as error:
+                self.message_user(request, f"{session}: {' '.join(error.messages)}", messages.ERROR)
+        if done:
+            self.message_user(request, f"{_sessions(done)} archived.", messages.SUCCESS)
+        return None
+
     def get_actions(self, request):
         actions = super().get_actions(request)
         actions.pop("delete_selected", None)  # Django's own knows neither services nor what stays.
@@ -341,3 +370,9 @@ def what_goes(session) -> str:
     losses = ", ".join(f"{loss.count:,} {loss.what}" for loss in lifecycle.losses(session) if loss.count)
     stays = f"; the files in {session.data_path} stay" if session.data_path else ""
     return f"{losses or 'no results'} go with it{stays}"
+
+
+def what_is_archived(session) -> str:
+    """ "5,114 rows of micrographs and 10,228 pictures go"."""
+    losses = [f"{loss.count:,} {loss.what}" for loss in lifecycle.archive_losses(session) if loss.count]
+    return f"{', '.join(losses) or 'no rows'} go"

@@ -35,24 +35,41 @@ Completer = Callable[[int], object]
 _loss_counters: list[LossCounter] = []
 _deleters: list[Deleter] = []
 _completers: list[Completer] = []
+_archive_counters: list[LossCounter] = []
+_archivers: list[Deleter] = []
 
 
-def register(*, count: LossCounter, delete: Deleter, complete: Completer) -> None:
+def register(
+    *,
+    count: LossCounter,
+    delete: Deleter,
+    complete: Completer,
+    count_archived: LossCounter,
+    archive: Deleter,
+) -> None:
     """For a higher app's `ready()`: `count(session)` tells what would go, `delete(session)` removes it.
 
     `delete` runs inside the deletion's transaction, before the session's row goes; work on files belongs into
     `transaction.on_commit`. The session's image folder is taken away here. `complete(pk)` completes the summary
     of a session that is over; it is called once the end is committed, and what fails there is logged and made
-    good by `manage.py complete_summaries`.
+    good by `manage.py complete_summaries`. `archive(session)` freezes the summary and removes what
+    `count_archived(session)` tells, inside the archiving's transaction.
     """
     _loss_counters.append(count)
     _deleters.append(delete)
     _completers.append(complete)
+    _archive_counters.append(count_archived)
+    _archivers.append(archive)
 
 
 def losses(session) -> list[Loss]:
     """Everything that goes with the session, for the confirmation to name."""
     return [loss for counter in _loss_counters for loss in counter(session)]
+
+
+def archive_losses(session) -> list[Loss]:
+    """What archiving the session removes, for the confirmation to name."""
+    return [loss for counter in _archive_counters for loss in counter(session)]
 
 
 def _locked(session) -> Session:
@@ -173,6 +190,33 @@ def extend_retention(
     )
     _copy(row, session, "delete_on", "reminded_at")
     return session
+
+
+@transaction.atomic
+def session_archive(session, actor) -> list[Loss]:
+    """Freeze the summary of a session that is over and remove its rows; answers what went. It cannot be undone.
+
+    Raises ValidationError if the session is not over, or archived already.
+    """
+    over = (Session.Status.FINISHED, Session.Status.FAILED)
+    row = Session.objects.get(pk=session.pk)
+    if row.status == Session.Status.ARCHIVED:
+        raise ValidationError({"status": "This session is archived already."})
+    gone = archive_losses(row)
+    # As in deleting, pipelines' locks come first and the session's own row last.
+    for archive in _archivers:
+        archive(row)
+    ended = Session.objects.filter(pk=row.pk, status__in=over, end__isnull=False)
+    if not ended.update(status=Session.Status.ARCHIVED):
+        raise ValidationError({"status": "Finish the session first: only one that is over can be archived."})
+    AuditEntry.record(
+        actor=actor,
+        action="session archived",
+        target=row,
+        details={"before": row.status, "gone": {loss.what: loss.count for loss in gone}},
+    )
+    session.status = Session.Status.ARCHIVED
+    return gone
 
 
 def session_delete(session, actor) -> list[Loss]:

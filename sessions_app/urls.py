@@ -21,5 +21,6 @@ urlpatterns = [
     path("sessions/<slug:name>/finish/", views.SessionFinishView.as_view(), name="finish"),
     path("sessions/<slug:name>/reopen/", views.SessionReopenView.as_view(), name="reopen"),
     path("sessions/<slug:name>/keep/", views.SessionExtendView.as_view(), name="extend"),
+    path("sessions/<slug:name>/archive/", views.SessionArchiveView.as_view(), name="archive"),
     path("sessions/<slug:name>/delete/", views.SessionDeleteView.as_view(), name="delete"),
 ]

@@ -247,6 +247,7 @@ class SessionMixin:
                 "finish": access.can_finish(user, session),
                 "reopen": access.can_reopen(user, session),
                 "extend": access.can_extend_retention(user, session),
+                "archive": access.can_archive(user, session),
                 "delete": access.can_delete(user, session),
                 "sample": access.can_see_sample(user, session.sample),
             },
@@ -386,6 +387,29 @@ class SessionReopenView(SessionActionView):
     def act(self) -> str:
         lifecycle.session_reopen(self.session, self.request.user)
         return f"Session {self.session.name} is running again."
+
+
+class SessionArchiveView(SessionActionView):
+    allowed = staticmethod(access.can_archive)
+
+    def denied(self) -> str:
+        if self.session.status == Session.Status.ARCHIVED:
+            return "This session is archived already."
+        return "Only the facility's staff archive sessions, once they are over."
+
+    def get_context_data(self, **kwargs):
+        return super().get_context_data(
+            title=f"Archive session {self.session.name}?",
+            button="Archive session",
+            button_class="btn-danger",
+            losses=[loss for loss in lifecycle.archive_losses(self.session) if loss.count],
+            is_archive=True,
+            **kwargs,
+        )
+
+    def act(self) -> str:
+        lifecycle.session_archive(self.session, self.request.user)
+        return f"Session {self.session.name} is archived. Its charts, numbers and classes stay."
 
 
 class SessionDeleteView(SessionActionView):

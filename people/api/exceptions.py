@@ -11,6 +11,14 @@ class Conflict(exceptions.APIException):
     default_code = "conflict"
 
 
+class Gone(exceptions.APIException):
+    """410: it was here, and was removed on purpose."""
+
+    status_code = status.HTTP_410_GONE
+    default_detail = "This is not kept any more."
+    default_code = "gone"
+
+
 class TooLarge(exceptions.APIException):
     """413: refused by its size, before it was read or decoded."""
 

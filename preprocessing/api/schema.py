@@ -414,6 +414,7 @@ LIMIT = OpenApiParameter(
 )
 PAGE = OpenApiParameter("page", {"type": "integer", "minimum": 1, "default": 1})
 PAGE_SIZE = OpenApiParameter("page_size", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50})
+PRUNED = {410: _answer(Detail, "The session is archived and its rows are gone; its summary stays.")}
 UNCHANGED = {304: OpenApiResponse(description="Nothing changed since the ETag sent in If-None-Match.")}
 
 
@@ -483,7 +484,7 @@ get_exposures = extend_schema(
     description="Oldest change first. Ask again with the answer's `revision`, at once while `more`. Send the ETag "
     "back in If-None-Match: 304 costs next to nothing.",
     parameters=[AFTER, LIMIT],
-    responses={200: _answer(ExposurePage, "What changed."), 400: FIELD_ERRORS} | UNCHANGED | _COMMON,
+    responses={200: _answer(ExposurePage, "What changed."), 400: FIELD_ERRORS} | UNCHANGED | PRUNED | _COMMON,
     tags=["exposures"],
 )
 post_exposures = extend_schema(
@@ -531,7 +532,10 @@ get_micrographs = extend_schema(
     description="Oldest change first; nothing is ever missed and nothing unchanged told twice. Ask again with the "
     "answer's `revision`, at once while `more`. Send the ETag back in If-None-Match: 304 costs next to nothing.",
     parameters=[AFTER, LIMIT],
-    responses={200: _answer(MicrographPage, "What changed."), 400: FIELD_ERRORS} | UNCHANGED | _COMMON,
+    responses={200: _answer(MicrographPage, "What changed."), 400: FIELD_ERRORS}
+    | UNCHANGED
+    | PRUNED
+    | _COMMON,
     tags=["micrographs"],
 )
 post_micrographs = extend_schema(

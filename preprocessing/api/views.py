@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from people.api.exceptions import Conflict, TooLarge
+from people.api.exceptions import Conflict, Gone, TooLarge
 from people.api.parsers import JSONBytesParser
 from preprocessing import images, ingest, reading, statistics
 from preprocessing.api import payloads, schema
@@ -103,6 +103,13 @@ class ReportView(APIView):
         if session.status == Session.Status.ARCHIVED:
             raise Conflict(ARCHIVED)
         return session
+
+    def refuse_pruned(self, session: Session) -> None:
+        """An archived session has no rows to tell: an empty answer would be taken for the truth."""
+        if session.status == Session.Status.ARCHIVED:
+            raise Gone(
+                f"Session {session.name} is archived: its rows are gone, its numbers are in its summary."
+            )
 
     def body(self) -> bytes:
         """The request's JSON, unread; empty where nothing was sent."""
@@ -221,6 +228,7 @@ class ExposureView(ReportView):
     @schema.get_exposures
     def get(self, request, name):
         session = self.session(name)
+        self.refuse_pruned(session)
         summary = session.summary
         return self.changes(
             "exposures",
@@ -273,6 +281,7 @@ class MicrographView(ReportView):
     @schema.get_micrographs
     def get(self, request, pk):
         run = self.run(pk, self.columns)
+        self.refuse_pruned(run.session)
         return self.changes(
             "micrographs",
             run.pk,

@@ -89,6 +89,8 @@ def test_a_session_without_a_pipeline_is_complete_and_empty():
         "median_motion": None,
         "median_astigmatism": None,
         "throughput": {},
+        "curation": {},
+        "pictures": [],
         "statistics": {},
     }
 
@@ -159,7 +161,7 @@ def test_completing_costs_the_same_number_of_queries_for_few_and_many(django_ass
     few, many = SessionFactory(start=START), SessionFactory(start=START)
     post(few, 2)
     post(many, 60)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(10):
         completion.complete(few.pk)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(10):
         completion.complete(many.pk)

@@ -30,10 +30,14 @@ def hooks(monkeypatch):
     monkeypatch.setattr(lifecycle, "_loss_counters", [])
     monkeypatch.setattr(lifecycle, "_deleters", [])
     monkeypatch.setattr(lifecycle, "_completers", [])
+    monkeypatch.setattr(lifecycle, "_archive_counters", [])
+    monkeypatch.setattr(lifecycle, "_archivers", [])
     lifecycle.register(
         count=lambda session: [Loss("micrographs", 5114)],
         delete=lambda session: deleted.append(session.name),
         complete=lambda pk: deleted.append(f"{pk} is complete"),
+        count_archived=lambda session: [Loss("rows", 7)],
+        archive=lambda session: deleted.append(f"{session} is archived"),
     )
     return deleted
 
@@ -148,11 +152,19 @@ def test_nothing_goes_if_a_deleter_fails(staff, monkeypatch):
     monkeypatch.setattr(lifecycle, "_loss_counters", [])
     monkeypatch.setattr(lifecycle, "_deleters", [])
     monkeypatch.setattr(lifecycle, "_completers", [])
+    monkeypatch.setattr(lifecycle, "_archive_counters", [])
+    monkeypatch.setattr(lifecycle, "_archivers", [])
 
     def fail(session):
         raise OSError("no disk")
 
-    lifecycle.register(count=lambda session: [], delete=fail, complete=lambda pk: None)
+    lifecycle.register(
+        count=lambda session: [],
+        delete=fail,
+        complete=lambda pk: None,
+        count_archived=lambda session: [],
+        archive=fail,
+    )
     session = SessionFactory()
     with pytest.raises(OSError, match="no disk"), transaction.atomic():
         session_delete(session, staff)
