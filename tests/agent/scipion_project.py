@@ -70,6 +70,7 @@ class SetFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.connection = sqlite3.connect(self.path, isolation_level=None)
         self.connection.execute(f"PRAGMA journal_mode={journal}")
+        self.connection.execute("PRAGMA synchronous=OFF")
         run = self.connection.execute
         run("CREATE TABLE Properties (key TEXT UNIQUE, value TEXT DEFAULT NULL)")
         run(
@@ -110,6 +111,7 @@ class Project:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.connection = sqlite3.connect(self.path, isolation_level=None)
+        self.connection.execute("PRAGMA synchronous=OFF")
         self.connection.execute(OBJECTS)
         self.add(None, "CreationTime", "String", "2026-11-23 08:00:00")
 
