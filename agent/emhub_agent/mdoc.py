@@ -145,11 +145,15 @@ def _lines(data: bytes, complete: bool) -> Iterator[str]:
 
 
 def shots(mdoc: Mdoc) -> list[Shot]:
-    """Return the exposures that have a movie: each section that names one, and every FrameSet."""
+    """Return the exposures that have a movie: each section that names one, and every FrameSet.
+
+    A FrameSet that neither names one nor has a time, which is written after that, is still being written.
+    """
     return [
         shot(mdoc, section)
         for section in mdoc.sections
-        if section.kind == "FrameSet" or (section.kind == "ZValue" and section.values.get("SubFramePath"))
+        if (section.kind in ("FrameSet", "ZValue") and section.values.get("SubFramePath"))
+        or (section.kind == "FrameSet" and "DateTime" in section.values)
     ]
 
 

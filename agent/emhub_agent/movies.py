@@ -61,6 +61,7 @@ def _tiff(handle: BinaryIO, count: bool) -> Movie:
         count_format, entry_bytes, next_format = "Q", 20, "Q"
     else:
         raise MovieError("the file is no TIFF")
+    length = os.fstat(handle.fileno()).st_size
     size: tuple[int, int] | None = None
     frames = 0
     seen: set[int] = set()
@@ -68,6 +69,8 @@ def _tiff(handle: BinaryIO, count: bool) -> Movie:
         if offset in seen or frames >= MOST_FRAMES:
             raise MovieError("its image directories form a circle, or are too many")
         seen.add(offset)
+        if offset >= length:
+            raise MovieError("the file is not whole")
         handle.seek(offset)
         (entries,) = _unpack(handle, order + count_format)
         if not 1 <= entries <= 4096:

@@ -112,9 +112,11 @@ def test_the_dose_of_a_frame_is_the_files_or_the_exposures_share():
 
 def test_a_line_that_is_cut_does_not_count():
     whole = made()
-    cut = whole[: whole.index(b"-457.442") + 5]
-    assert mdoc.shots(mdoc.parse(cut, complete=False))[0].stage_y is None
-    assert mdoc.shots(mdoc.parse(whole[:-2], complete=False))[0].stage_y == -457.442
+    cut = whole[: whole.index(b"frames_001.tif") + 8]
+    assert mdoc.shots(mdoc.parse(cut, complete=False)) == []
+    assert mdoc.shots(mdoc.parse(whole[:-2], complete=False))[0].movie == "frames_001.tif"
+    cut = whole[: whole.index(b"NumSubFrames = 12") + 16]
+    assert mdoc.shots(mdoc.parse(cut, complete=False))[0].frames is None
 
 
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])

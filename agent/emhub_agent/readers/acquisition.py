@@ -502,7 +502,7 @@ class AcquisitionReader(Reader):
             if extension == ".xml":
                 self._read_xml(place, name)
             elif extension == ".mdoc":
-                self._read_mdoc(place, name, is_finished)
+                self._read_mdoc(place, name)
             elif extension in movies.EXTENSIONS and place.is_counted and is_finished:
                 self._take_movie(place, name)
             if extension == ".xml" and (place.path, name) in self._watched:
@@ -557,9 +557,10 @@ class AcquisitionReader(Reader):
         )
         self._describe(place.name, stem, facts, stem if _stands_alone(raw) else None)
 
-    def _read_mdoc(self, place: Place, name: str, is_finished: bool) -> None:
+    def _read_mdoc(self, place: Place, name: str) -> None:
         path = os.path.join(place.path, name)
-        document = mdoc.read(path, complete=is_finished)
+        # SerialEM ends its last line too: one without an end was cut, however long ago.
+        document = mdoc.read(path, complete=False)
         image = name[: -len(".mdoc")]
         if mdoc.is_image(document):
             self._images.add((place.path, image))
