@@ -40,6 +40,8 @@ FILES = {
             "font/fonts/bootstrap-icons.woff2",
         ],
     ),
+    # For PDF reports, which have to bring their letters along.
+    "dejavu": ("dejavu-fonts-ttf", ["LICENSE", "ttf/DejaVuSans.ttf", "ttf/DejaVuSans-Bold.ttf"]),
     "event-calendar": (
         "@event-calendar/build",
         [
