@@ -19,7 +19,8 @@ class Exposure(models.Model):
         ACCEPTED = "accepted", "accepted"
         REJECTED = "rejected", "rejected"
 
-    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="exposures")
+    # Looked up by the constraint's index, which begins with the session; one more would slow every insert.
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="exposures", db_index=False)
     identity = models.CharField(max_length=255)
     name = models.CharField(max_length=500, help_text="The movie's name as first posted.")
     acquired_at = models.DateTimeField(null=True, blank=True)
@@ -32,7 +33,12 @@ class Exposure(models.Model):
     # People's verdict; no pipeline touches it.
     verdict = models.CharField(max_length=10, choices=Verdict, blank=True)
     verdict_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
     )
     verdict_at = models.DateTimeField(null=True, blank=True)
     verdict_reason = models.CharField(max_length=300, blank=True)
@@ -101,7 +107,10 @@ class ProcessingRun(models.Model):
 class Micrograph(models.Model):
     """One run's measurements of an exposure. Every measured field may be unknown (null). Keep signals off it."""
 
-    run = models.ForeignKey(ProcessingRun, on_delete=models.CASCADE, related_name="micrograph_rows")
+    # As for exposures: the constraint's index begins with the run.
+    run = models.ForeignKey(
+        ProcessingRun, on_delete=models.CASCADE, related_name="micrograph_rows", db_index=False
+    )
     exposure = models.ForeignKey(Exposure, on_delete=models.CASCADE, related_name="micrographs")
     name = models.CharField(max_length=500, help_text="As this run's pipeline names it.")
     motion_total = models.FloatField("total motion (Å)", null=True)
