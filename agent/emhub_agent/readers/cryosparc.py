@@ -189,7 +189,7 @@ class Picks(Deferred):
 
     def load(self) -> dict[str, Any]:
         if self.points is None or self.shape is None:
-            return {"particles": self.count}
+            return {"coordinates": None, "particles": self.count}
         rows, columns = self.shape
         pixels = self.points.astype(np.float64) * (columns, rows)
         return {"coordinates": np.round(pixels, 2).tolist(), "particles": self.count}
@@ -554,6 +554,7 @@ class CryosparcReader(Reader):
         self.root = root
         self._files: dict[str, JobFiles] = {}
         self._jobs: dict[str, tuple[Signature | None, cs.Job]] = {}
+        self._lineage: dict[str, cs.Job] = {}
         self._told: dict[str, Told] = {}
         self._warned: set[tuple[str, str]] = set()
         self._given = (key or "")[:150]
@@ -691,6 +692,7 @@ class CryosparcReader(Reader):
                 continue
             if all(there.get(parent, job) is not None for parent in self._ancestors(name, there)):
                 found[name] = job
+        self._lineage = {name: job for name, job in there.items() if job is not None}
         return found
 
     @staticmethod
@@ -777,9 +779,10 @@ class CryosparcReader(Reader):
         A branch is keyed by the first of its jobs that no branch before it has, so that its key stays when
         jobs are added to it and when other branches appear.
         """
-        ancestors = {name: self._ancestors(name, jobs) & set(jobs) for name in jobs}
+        # Through deleted jobs too: what was made of their results is still there.
+        ancestors = {name: self._ancestors(name, self._lineage) & set(jobs) for name in jobs}
         children: dict[str, set[str]] = {}
-        for name, job in jobs.items():
+        for name, job in self._lineage.items():
             if not _is_ctf(job):
                 for parent in job.parents:
                     children.setdefault(parent, set()).add(name)
@@ -799,7 +802,7 @@ class CryosparcReader(Reader):
         project = self._given or next((job.project for job in jobs.values() if job.project), "")
         project = (project or os.path.basename(self.root) or "cryosparc")[:150]
         for leaf in leaves:
-            names = {leaf} | ancestors[leaf] | self._below(leaf, children)
+            names = {leaf} | ancestors[leaf] | (self._below(leaf, children) & set(jobs))
             ordered = tuple(sorted(names, key=lambda name: int(name[1:])))
             is_main = ordered[0] not in claimed
             own = next((name for name in ordered if name not in claimed), leaf)
