@@ -1,13 +1,18 @@
 """Schemathesis against the served schema: a server with one session of everything, called in every way it describes.
 
-    .venv/bin/python .ci/fuzz.py [--seconds 150] [--examples 15] [--seed 0]
+    .venv/bin/python .ci/fuzz.py [--seconds 150] [--examples 15] [--seed 0] [--as pipeline staff]
+
+By a pipeline's token and by staff logged in, one after the other in the time given. On SQLite; with DATABASE_URL set
+on that PostgreSQL server, in a database made for it and dropped after it: never in the one that is named.
 
 Every check but one: data that fits the schema may still be refused by a rule of the facility (400), which no schema
 can say. Ends with status 1 for any finding, any answer of 500 and any error in the server's log.
 """
 
 import argparse
+import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -16,6 +21,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -24,7 +30,10 @@ import django
 django.setup()
 from preprocessing import ingest
 from preprocessing.identity import identity
-from tests.factories import CameraFactory, SessionFactory, make_token
+from django.conf import settings
+from django.middleware.csrf import get_token
+from django.test import Client, RequestFactory
+from tests.factories import CameraFactory, SessionFactory, StaffFactory, make_token
 
 session = SessionFactory(name="krios1-20261123-01", booking__microscope__code="krios1")
 CameraFactory(microscope=session.microscope, name="Falcon 4i")
@@ -34,7 +43,17 @@ ingest.record_micrographs(
     session.pk, run.pk, [ingest.Report(name, identity(name), {"motion_total": 1.5}) for name in names]
 )
 ingest.record_classes(session.pk, run.pk, job="Class2D/job010", iteration=25, classes=[{"number": 1}])
-print(make_token(session.microscope)[1])
+client = Client()
+client.force_login(StaffFactory(username="fuzz"))
+cookie = settings.SESSION_COOKIE_NAME
+request = RequestFactory().get("/")
+get_token(request)
+print(
+    make_token(session.microscope)[1],
+    f"{cookie}={client.cookies[cookie].value}; {settings.CSRF_COOKIE_NAME}={request.META['CSRF_COOKIE']}",
+    request.META["CSRF_COOKIE"],
+    sep="\\n",
+)
 """
 
 
@@ -56,7 +75,33 @@ def until_up(url, server):
     raise SystemExit("fuzz: the server did not answer")
 
 
-def fuzz(folder, options):
+@contextlib.contextmanager
+def database(url):
+    """An empty database beside the one that is named, as an address; none where none is named."""
+    if not url:
+        yield ""
+        return
+    import psycopg
+    from psycopg import sql
+
+    name = f"emhub_fuzz_{secrets.token_hex(4)}"
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield urlsplit(url)._replace(path=f"/{name}").geturl()
+        finally:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def callers(key, cookies, csrf):
+    """The headers by which each calls."""
+    return {
+        "pipeline": [f"Authorization: Token {key}"],
+        "staff": [f"Cookie: {cookies}", f"X-CSRFToken: {csrf}"],
+    }
+
+
+def fuzz(folder, options, database_url):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     # Never a database that someone's environment names: a fuzzer writes.
@@ -76,6 +121,10 @@ def fuzz(folder, options):
         "API_RATE_PER_ADDRESS": "0",
     }
 
+    if database_url:
+        env |= {"DATABASE_URL": database_url, "SECRET_KEY": secrets.token_urlsafe(50), "HTTPS": "false"}
+        env |= {"ALLOWED_HOSTS": "127.0.0.1"}
+
     def python(*arguments):
         done = subprocess.run(
             [sys.executable, *arguments], cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE
@@ -84,7 +133,7 @@ def fuzz(folder, options):
 
     python("manage.py", "migrate", "-v0")
     python("manage.py", "collectstatic", "--noinput", "-v0")
-    key = python("-c", SEED).splitlines()[-1]
+    known = callers(*python("-c", SEED).splitlines()[-3:])
     log = folder / "server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -96,27 +145,7 @@ def fuzz(folder, options):
         )
     try:
         until_up(url, server)
-        found = subprocess.run(
-            [
-                *(BIN / "st", "run", f"{url}/api/schema/?format=json"),
-                *("--header", f"Authorization: Token {key}"),
-                *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
-                *("--phases", "examples,coverage,fuzzing,stateful"),
-                *("--max-examples", str(options.examples), "--max-time", str(options.seconds)),
-                *(("--seed", str(options.seed)) if options.seed else ()),
-                *(
-                    "--generation-database",
-                    "none",
-                    "--continue-on-failure",
-                    "--warnings",
-                    "off",
-                    "--no-color",
-                ),
-            ],
-            cwd=folder,
-            env=env,
-            timeout=options.seconds + 120,
-        ).returncode
+        found = [call_all(url, who, known[who], folder, env, options) for who in options.callers]
         recount = subprocess.run([sys.executable, "manage.py", "recount"], cwd=ROOT, env=env).returncode
     finally:
         server.terminate()
@@ -129,7 +158,24 @@ def fuzz(folder, options):
     if recount:
         print("fuzz: counters differ from a recount")
         return 1
-    return found
+    return max(found)
+
+
+def call_all(url, who, headers, folder, env, options):
+    """Schemathesis' exit status for one caller, who has a fair share of the time."""
+    seconds = max(1, options.seconds // len(options.callers))
+    print(f"fuzz: as {who}", flush=True)
+    command = [BIN / "st", "run", f"{url}/api/schema/?format=json"]
+    for header in headers:
+        command += ["--header", header]
+    # Another Authorization leaves the login cookie as good as it was.
+    left_out = "positive_data_acceptance" + (",ignored_auth" if who == "staff" else "")
+    command += ["--checks", "all", "--exclude-checks", left_out]
+    command += ["--phases", "examples,coverage,fuzzing,stateful"]
+    command += ["--max-examples", str(options.examples), "--max-time", str(seconds)]
+    command += ["--seed", str(options.seed)] if options.seed else []
+    command += ["--generation-database", "none", "--continue-on-failure", "--warnings", "off", "--no-color"]
+    return subprocess.run(command, cwd=folder, env=env, timeout=seconds + 120).returncode
 
 
 def main():
@@ -139,10 +185,20 @@ def main():
     parser.add_argument("--seconds", type=int, default=150, help="how long it may look")
     parser.add_argument("--examples", type=int, default=15, help="examples for each call and phase")
     parser.add_argument("--seed", type=int, default=0, help="the same calls again; 0: others each time")
+    parser.add_argument(
+        "--as",
+        dest="callers",
+        nargs="+",
+        choices=["pipeline", "staff"],
+        default=["pipeline", "staff"],
+        metavar="WHO",
+        help="pipeline, staff, or both, one after the other",
+    )
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="emhub-fuzz-"))
     try:
-        return fuzz(folder, options)
+        with database(os.environ.get("DATABASE_URL", "")) as url:
+            return fuzz(folder, options, url)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

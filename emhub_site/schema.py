@@ -24,6 +24,8 @@ WRITES = {
 }
 # Fields that are described as always there and are not told to everyone.
 NOT_ALWAYS = {"SessionRead": ("notes",)}  # Between people; pipelines do not read them.
+# Fields that are null for those who may not know, so all of these may be.
+NULL_FOR_STRANGERS = {"BookingRead": ("microscope", "title", "start", "end")}  # but these
 # Numbers that mean the same wherever they stand.
 NUMBERS = {
     "booking": "Id of the booking.",
@@ -82,11 +84,24 @@ def add_common_answers(result, generator, request, public):
     for name, fields in NOT_ALWAYS.items():
         if "required" in schemas.get(name, {}):
             schemas[name]["required"] = [field for field in schemas[name]["required"] if field not in fields]
+    for name, told in NULL_FOR_STRANGERS.items():
+        properties = schemas.get(name, {}).get("properties", {})
+        properties |= {field: _or_null(part) for field, part in properties.items() if field not in told}
     for path, methods in result["paths"].items():
         for method, call in methods.items():
             if path.startswith("/api/v1/") and "responses" in call:
                 _complete(call["responses"], ANSWERS if method == "get" else ANSWERS | WRITES)
     return result
+
+
+def _or_null(field: dict) -> dict:
+    """The same, or null."""
+    if isinstance(field.get("type"), str):
+        return {**field, "type": [field["type"], "null"]}
+    if "type" in field:
+        return {**field, "type": sorted({*field["type"], "null"})}
+    described = {name: field[name] for name in ("description", "readOnly") if name in field}
+    return {**described, "anyOf": [{n: v for n, v in field.items() if n not in described}, {"type": "null"}]}
 
 
 def _complete(responses: dict, answers: dict[str, str]) -> None:

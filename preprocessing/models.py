@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from microscopes.models import Microscope
+from preprocessing.parameters import ParametersDecoder
 from preprocessing.querysets import ClassAverageQuerySet, OfRunQuerySet, OfSessionQuerySet
 from sessions_app.models import Session
 
@@ -78,7 +79,7 @@ class ProcessingRun(models.Model):
     started_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(default=timezone.now)
-    parameters = models.JSONField(default=dict, blank=True)
+    parameters = models.JSONField(default=dict, blank=True, decoder=ParametersDecoder)
     pixel_size = models.FloatField("micrograph pixel size (Å)", null=True, blank=True)
     width = models.PositiveIntegerField("micrograph width (pixels)", null=True, blank=True)
     height = models.PositiveIntegerField("micrograph height (pixels)", null=True, blank=True)

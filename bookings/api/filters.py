@@ -4,7 +4,7 @@ import django_filters
 
 from bookings.models import Booking
 from microscopes.models import Microscope
-from people.api.filters import AwareDateTimeFilter, StrictFilterSet
+from people.api.filters import AwareDateTimeFilter, StrictFilterSet, TrueOrFalseFilter
 
 
 class BookingFilterSet(StrictFilterSet):
@@ -16,8 +16,14 @@ class BookingFilterSet(StrictFilterSet):
     kind = django_filters.ChoiceFilter(
         choices=Booking.Kind, method="by_kind", help_text="Of those you may read."
     )
-    mine = django_filters.BooleanFilter(method="by_mine", help_text="true: those you own or operate.")
-    cancelled = django_filters.BooleanFilter(
+    series = django_filters.NumberFilter(
+        method="by_series",
+        min_value=1,
+        max_value=2**63 - 1,
+        help_text="Those of one repeat, of those you may read.",
+    )
+    mine = TrueOrFalseFilter(method="by_mine", help_text="true: those you own or operate.")
+    cancelled = TrueOrFalseFilter(
         method="ignore", help_text="true: cancelled ones too, of those you may read."
     )
 
@@ -35,6 +41,9 @@ class BookingFilterSet(StrictFilterSet):
 
     def by_kind(self, queryset, name, kind):
         return queryset.visible_to(self.request.user).filter(kind=kind)
+
+    def by_series(self, queryset, name, series):
+        return queryset.visible_to(self.request.user).filter(series=int(series))
 
     def by_mine(self, queryset, name, only):
         return queryset.owned_or_run_by(self.request.user) if only else queryset

@@ -5,14 +5,18 @@ can be written back.
 """
 
 from django.db.models import Q
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from bookings.access import Booked
-from bookings.models import Application, Booking
+from bookings.downtime import Hit
+from bookings.models import Application, Booking, BookingSeries
 from bookings.rules import OVERRIDABLE, people_to_operate, people_to_own
+from bookings.series import SCOPES, THIS, Repeat
 from microscopes.models import Microscope
 from people.access import is_staff
-from people.api.serializers import StrictMixin, StrictModelSerializer
+from people.api.serializers import StrictMixin, StrictModelSerializer, WholeNumberField, WordsField
+from people.fields import check_year
 from people.models import Lab, User
 
 DETAILS = (
@@ -28,6 +32,8 @@ DETAILS = (
     "slot_labs",
     "slot_applications",
     "overridden",
+    "series",
+    "repeat",
     "cancelled_at",
     "cancel_reason",
 )
@@ -35,6 +41,25 @@ DETAILS = (
 
 def _username(**options):
     return serializers.SlugRelatedField(slug_field="username", **options)
+
+
+class RepeatSerializer(StrictMixin, serializers.Serializer):
+    """Every so many days or weeks at the same local hour, until a day."""
+
+    every = WholeNumberField(
+        min_value=1,
+        max_value=366,
+        default=1,
+        help_text="Every so many of the unit: 2 and weeks, every other week.",
+    )
+    unit = serializers.ChoiceField(choices=BookingSeries.Unit.choices)
+    until = serializers.DateField(validators=[check_year], help_text="The last day, that day included.")
+    weekdays = serializers.ListField(
+        child=WholeNumberField(min_value=0, max_value=6),
+        required=False,
+        max_length=7,
+        help_text="0 for Monday to 6 for Sunday; left out: the weekday of the first, for days every day.",
+    )
 
 
 class BookingReadSerializer(serializers.ModelSerializer):
@@ -61,6 +86,22 @@ class BookingReadSerializer(serializers.ModelSerializer):
         read_only=True,
         help_text="Names of the rules that staff set aside for it.",
     )
+    series = serializers.PrimaryKeyRelatedField(
+        read_only=True, help_text="What it shares with the others of its repeat; null: it does not repeat."
+    )
+    repeat = serializers.SerializerMethodField(help_text="As the series was made; one booking may differ.")
+
+    @extend_schema_field(RepeatSerializer(allow_null=True))
+    def get_repeat(self, booking):
+        series = booking.series
+        if series is None:
+            return None
+        return {
+            "every": series.every,
+            "unit": series.unit,
+            "until": series.until.isoformat(),
+            "weekdays": series.weekdays,
+        }
 
     class Meta:
         model = Booking
@@ -123,6 +164,18 @@ class BookingWriteSerializer(StrictModelSerializer):
         help_text="For a slot: codes of the applications for which it is open.",
     )
     override = OverrideField()
+    displace = serializers.ListField(
+        child=WholeNumberField(min_value=1, max_value=2**63 - 1),
+        required=False,
+        max_length=500,
+        help_text="For staff's downtime and maintenance: ids of the bookings that are to be cancelled or shortened "
+        "for it, as the 409 named them under `displaces`. All of them or none.",
+    )
+    displace_reason = WordsField(
+        required=False,
+        max_length=300,
+        help_text="Why; their people read it. Left out: the type and the time.",
+    )
 
     class Meta:
         model = Booking
@@ -141,6 +194,8 @@ class BookingWriteSerializer(StrictModelSerializer):
             "slot_labs",
             "slot_applications",
             "override",
+            "displace",
+            "displace_reason",
         )
 
     def get_fields(self):
@@ -171,6 +226,47 @@ class BookingWriteSerializer(StrictModelSerializer):
             raise serializers.ValidationError("Only the facility's staff set rules aside.")
         return sorted(names)
 
+    def validate_displace(self, ids):
+        if ids and not is_staff(self.context["request"].user):
+            raise serializers.ValidationError("Only the facility's staff take the time of bookings.")
+        return ids
+
+
+class ScopeField(serializers.ChoiceField):
+    def __init__(self, **options):
+        text = "Of one that repeats: this booking, this and later ones, or all. Those begun stay untouched."
+        super().__init__(choices=SCOPES, default=THIS, help_text=text, **options)
+
+
+class BookingCreateSerializer(BookingWriteSerializer):
+    repeat = RepeatSerializer(
+        required=False, help_text="Book each of these times, all of them or none; the answer is the first."
+    )
+
+    class Meta(BookingWriteSerializer.Meta):
+        fields = (*BookingWriteSerializer.Meta.fields, "repeat")
+
+    def validate_repeat(self, wished):
+        return Repeat(wished["every"], wished["unit"], wished["until"], tuple(wished.get("weekdays", ())))
+
+
+class BookingChangeSerializer(BookingWriteSerializer):
+    scope = ScopeField()
+
+    class Meta(BookingWriteSerializer.Meta):
+        fields = (*BookingWriteSerializer.Meta.fields, "scope")
+
+
+def displaced(hit: Hit) -> dict:
+    """What a 409 says of a booking in the way of downtime; staff alone read it."""
+    return {
+        "id": hit.booking.pk,
+        "start": hit.booking.start.isoformat(),
+        "end": hit.booking.end.isoformat(),
+        "owner": hit.booking.owner.username,
+        "action": hit.action,
+    }
+
 
 def _people(people, pk):
     """Them, and who is named on the booking already, whoever named them."""
@@ -180,7 +276,7 @@ def _people(people, pk):
 class BookingCancelSerializer(StrictMixin, serializers.Serializer):
     """Why, and for a booking with sessions whether they may stay without it."""
 
-    reason = serializers.CharField(
+    reason = WordsField(
         required=False,
         allow_blank=True,
         max_length=300,
@@ -190,6 +286,7 @@ class BookingCancelSerializer(StrictMixin, serializers.Serializer):
     keep_sessions = serializers.BooleanField(
         required=False, default=False, help_text="Cancel although images were taken; they stay."
     )
+    scope = ScopeField()
     override = OverrideField()
 
     validate_override = BookingWriteSerializer.validate_override

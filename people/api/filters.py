@@ -1,5 +1,7 @@
 """Filters that every app's API shares."""
 
+import datetime
+
 import django_filters
 from django import forms
 from django.core.exceptions import ValidationError
@@ -29,11 +31,31 @@ class AwareDateTimeFormField(forms.DateTimeField):
             parsed = None
         if parsed is None or parsed.utcoffset() is None:
             raise ValidationError("Write the time with its offset, for instance 2026-11-23T10:15:00Z.")
-        return parsed
+        try:
+            # PostgreSQL knows no offset of 16 hours or more.
+            return parsed.astimezone(datetime.UTC)
+        except OverflowError as error:
+            raise ValidationError("This is outside of the calendar.") from error
 
 
 class AwareDateTimeFilter(django_filters.IsoDateTimeFilter):
     field_class = AwareDateTimeFormField
+
+
+class TrueOrFalseField(forms.Field):
+    """true or false in any case; Django's own takes every other word for unknown."""
+
+    def to_python(self, value):
+        if value is None:
+            return None
+        known = {"true": True, "false": False}.get(str(value).lower())
+        if known is None:
+            raise ValidationError("Write true or false.")
+        return known
+
+
+class TrueOrFalseFilter(django_filters.BooleanFilter):
+    field_class = TrueOrFalseField
 
 
 class StrictFilterSet(FilterSet):

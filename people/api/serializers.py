@@ -6,6 +6,8 @@ import math
 from django.db import models
 from rest_framework import serializers
 
+from people.fields import check_year
+
 
 class StrictMixin:
     """Refuses fields it does not know, each by name, instead of losing them silently."""
@@ -26,6 +28,17 @@ class StrictMixin:
                         for name in unknown
                     }
                 )
+        return super().to_internal_value(data)
+
+
+class WordsField(serializers.CharField):
+    """Text: no number that is written as one."""
+
+    default_error_messages = {"invalid": "Text is required."}
+
+    def to_internal_value(self, data):
+        if not isinstance(data, str):
+            self.fail("invalid")
         return super().to_internal_value(data)
 
 
@@ -73,15 +86,19 @@ class AwareDateTimeField(serializers.DateTimeField):
         if isinstance(parsed, datetime.datetime) and parsed.utcoffset() is None:
             self.fail("naive")
         try:
-            return super().to_internal_value(value).astimezone(datetime.UTC)
+            moment = super().to_internal_value(value).astimezone(datetime.UTC)
         except OverflowError:
             self.fail("overflow")
+        check_year(moment)
+        return moment
 
 
 class StrictModelSerializer(StrictMixin, serializers.ModelSerializer):
     """A ModelSerializer with all of the above."""
 
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
+        models.CharField: WordsField,
+        models.TextField: WordsField,
         models.FloatField: FiniteFloatField,
         models.DateTimeField: AwareDateTimeField,
         models.IntegerField: WholeNumberField,

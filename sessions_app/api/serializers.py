@@ -5,7 +5,7 @@ from rest_framework import serializers
 
 from bookings.models import Booking
 from people.access import is_pipeline
-from people.api.serializers import StrictModelSerializer
+from people.api.serializers import StrictModelSerializer, WordsField
 from sessions_app.acquisition import FIELDS
 from sessions_app.data_access import check_path
 from sessions_app.models import Session, SessionSummary
@@ -139,8 +139,8 @@ class SessionCreateSerializer(CameraNameMixin, StrictModelSerializer):
     booking = serializers.PrimaryKeyRelatedField(
         queryset=Booking.objects.none(), help_text="The booking's id."
     )
-    camera = serializers.CharField(required=False, max_length=80, help_text="The camera's name.")
-    sample = serializers.CharField(
+    camera = WordsField(required=False, max_length=80, help_text="The camera's name.")
+    sample = WordsField(
         required=False,
         allow_null=True,
         max_length=120,
@@ -170,9 +170,7 @@ class SessionUpdateSerializer(CameraNameMixin, StrictModelSerializer):
         required=False,
         help_text="finished and failed set the end and the date on which the images go.",
     )
-    camera = serializers.CharField(
-        required=False, allow_null=True, max_length=80, help_text="The camera's name."
-    )
+    camera = WordsField(required=False, allow_null=True, max_length=80, help_text="The camera's name.")
 
     class Meta:
         model = Session

@@ -37,6 +37,24 @@ def test_the_same_key_on_another_session_is_another_run(pipeline):
     assert answer.status_code == 201
 
 
+def test_numbers_of_any_size_come_back_as_they_were_sent(pipeline):
+    # PostgreSQL keeps 1e30 as thirty digits, which no JSON reader takes for a whole number.
+    sent = {
+        "far": -2.1280700160615388e223,
+        "large": 1e30,
+        "list": [2**63, 1e19],
+        "whole": 2**64 - 1,
+        "small": -(2**63),
+    }
+    assert pipeline.client.patch(pipeline.url, {"parameters": sent}).status_code == 200
+    for url in (pipeline.url, f"{pipeline.base}runs/", f"{pipeline.base}summary/"):
+        answer = pipeline.client.get(url)
+        assert answer.status_code == 200
+    assert pipeline.client.get(pipeline.url).json()["parameters"] == sent
+    revision = pipeline.client.get(pipeline.url).json()["revision"]
+    assert pipeline.client.patch(pipeline.url, {"parameters": sent}).json()["revision"] == revision
+
+
 def test_parameters_are_merged_by_key_and_null_removes(pipeline):
     pipeline.client.patch(pipeline.url, {"parameters": {"dose": 1.2, "gain": "a.mrc"}})
     answer = pipeline.client.patch(pipeline.url, {"parameters": {"gain": None, "bin": 2}})

@@ -131,11 +131,17 @@ def test_filters(api, staff):
     assert names(client.get(LIST, {"before": day_ago})) == [other.name]
 
 
+@pytest.mark.parametrize("offset", ["+18:41", "-21:18"])
+def test_filters_take_any_offset(api, staff, offset):
+    assert names(api(staff).get(LIST, {"after": f"5626-10-30T12:14:56{offset}"})) == []
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("after", "2026-11-23T10:00:00"),
         ("after", "yesterday"),
+        ("after", "0001-01-01T00:00:00+23:00"),
         ("status", "lost"),
         ("microscop", "krios1"),
         ("name", "a\x00b"),
@@ -317,11 +323,15 @@ def test_another_microscopes_pipeline_gets_404(api):
         ("last_file_at", "2026-11-23T11:15:00"),
         ("last_file_at", "2026-11-23"),
         ("last_file_at", 17),
+        ("last_file_at", "0305-01-22T16:48:55Z"),
+        ("last_file_at", "5626-10-30T12:14:56+01:00"),
         ("data_files", -1),
         ("data_files", 2**63),
         ("data_files", 1.5),
         ("data_path", "/data/a\nrm"),
         ("data_path", "x" * 501),
+        ("data_path", 17),
+        ("camera", 4),
         ("status", "archived"),
         ("status", None),
         ("sample", "virus"),
