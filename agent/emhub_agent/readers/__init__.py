@@ -8,11 +8,13 @@ from .cryosparc import CryosparcReader
 from .cryosparc_live import CryosparcLiveReader
 from .relion import RelionReader
 from .scipion import ScipionReader
+from .table import TableReader
 
 #: The command line's word for each program, and its reader.
 READERS: dict[str, type[Reader]] = {
     "relion": RelionReader,
     "scipion": ScipionReader,
+    "table": TableReader,
     "cryosparc": CryosparcReader,
     "cryosparc-live": CryosparcLiveReader,
     "acquisition": AcquisitionReader,
