@@ -229,6 +229,7 @@ class Told:
         # The newest trajectories and how their files were: they may come, or be completed, after their row.
         self.trajectories: list[tuple[str, Signature | None]] = []
         self.classes: dict[str, int] = {}
+        self.averages: dict[str, list[Picture]] = {}  # whose stack is not there yet
         self.events: set[tuple[str, str | None]] = set()
 
 
@@ -856,24 +857,27 @@ class CryosparcReader(Reader):
         return news
 
     def _tell_classes(self, news: RunNews, told: Told, files: JobFiles) -> None:
-        found = files.classes
-        if found is None or told.classes.get(files.job.uid) == files.class_serial:
-            return
-        told.classes[files.job.uid] = files.class_serial
-        news.classes.append(found)
-        for row in found.classes:
-            stack = files.stacks.get(row["number"])
-            if stack and row["particles"]:
-                news.pictures.append(
-                    Picture(
-                        "class_average",
-                        self.place(stack[0]),
-                        job=found.job,
-                        iteration=found.iteration,
-                        number=row["number"],
-                        section=stack[1],
-                    )
+        found, uid = files.classes, files.job.uid
+        if found is not None and told.classes.get(uid) != files.class_serial:
+            told.classes[uid] = files.class_serial
+            news.classes.append(found)
+            told.averages[uid] = [
+                Picture(
+                    "class_average",
+                    self.place(stack[0]),
+                    job=found.job,
+                    iteration=found.iteration,
+                    number=number,
+                    section=stack[1],
                 )
+                for number, stack in sorted(files.stacks.items())
+                if any(row["number"] == number and row["particles"] for row in found.classes)
+            ]
+        # The stack may be written after the table that names it.
+        waiting = told.averages.get(uid, [])
+        if waiting:
+            told.averages[uid] = [picture for picture in waiting if not os.path.exists(picture.path)]
+            news.pictures += [picture for picture in waiting if picture not in told.averages[uid]]
 
     def _tell_events(self, news: RunNews, told: Told, files: JobFiles) -> None:
         job = files.job
