@@ -165,7 +165,7 @@ class Agent:
             for line in self.sync.counts.lines():
                 print(line)
             return PROBLEMS if self.sync.counts.refused else OK
-        self.sync = Sync(self.watch.reader(), self.client, session, self.report)
+        self.sync = Sync(self.watch.reader(), self.client, session, self.report, pace=self.watch.pace())
         log.info("Following %s for session %s on %s.", self.watch.place, session, self.client.site)
         self.client.get_session(session)
         while True:

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .pictures import Pace
 from .readers import READERS
 from .readers.base import Reader
 
@@ -42,6 +43,7 @@ TOP = {
     "token_env": str,
     "interval": float,
     "pictures": bool,
+    "pictures_per_minute": float,
     "finished_days": float,
     "watch": list,
 }
@@ -53,6 +55,7 @@ WATCH = {
     "microscopes": list,
     "interval": float,
     "pictures": bool,
+    "pictures_per_minute": float,
     "settings": dict,
 }
 WORDS = {
@@ -63,6 +66,7 @@ WORDS = {
     dict: "a table",
 }
 INTERVAL = (0.1, 86_400.0)
+PACE = (0.1, 100_000.0)
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -85,11 +89,16 @@ class Watch:
     microscopes: tuple[str, ...] = ()  # codes; of sessions that are found, none: all that the token sees
     interval: float = 10.0  # seconds between two looks
     pictures: bool = True
+    pictures_per_minute: float = 300.0
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def reader(self) -> Reader:
         """Raises ReaderError where there is nothing to read (yet)."""
         return READERS[self.program](self.place, key=self.key, settings=dict(self.settings))
+
+    def pace(self) -> Pace:
+        """How fast pictures are made: never with more than half of a core."""
+        return Pace(self.pictures_per_minute, share=0.5)
 
     @property
     def identity(self) -> tuple:
@@ -166,6 +175,9 @@ def parse(found: Mapping[str, Any], folder: str = "") -> Config:
     default = {
         "interval": _in_range(top.get("interval", 10.0), INTERVAL, "interval", problems),
         "pictures": top.get("pictures", True),
+        "pictures_per_minute": _in_range(
+            top.get("pictures_per_minute", Watch.pictures_per_minute), PACE, "pictures_per_minute", problems
+        ),
     }
     days = _in_range(top.get("finished_days", 2.0), (0.0, 3650.0), "finished_days", problems)
     watches = []
@@ -244,6 +256,12 @@ def _watch(table: dict[str, Any], where: str, default: dict, folder: str, proble
             values.get("interval", default["interval"]), INTERVAL, f"{where}: interval", problems
         ),
         pictures=values.get("pictures", default["pictures"]),
+        pictures_per_minute=_in_range(
+            values.get("pictures_per_minute", default["pictures_per_minute"]),
+            PACE,
+            f"{where}: pictures_per_minute",
+            problems,
+        ),
         settings=settings,
     )
 

@@ -1,54 +1,64 @@
-"""MRC files: their size, and small pictures of their sections.
+"""MRC files: headers and rows of their sections (MRC2014, https://www.ccpem.ac.uk/mrc-format/mrc2014/).
 
-Modes 0 (int8), 1 (int16), 2 (float32), 6 (uint16) and 12 (float16) are read; the first row is drawn at the
-top, so that coordinates in pixels of the file fall where they belong.
+Modes 0 (int8, or uint8 where IMOD says so), 1 (int16), 2 (float32), 3 and 4 (complex), 6 (uint16), 12
+(float16), 16 (red, green, blue) and 101 (4 bits, as SerialEM and IMOD write them), in either byte order.
+
+Rows are read and not mapped into memory: a file that is cut, or whose share goes away, while it is mapped
+ends the process.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import struct
-import warnings
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-import mrcfile
 import numpy as np
-from PIL import Image, features
 
-#: Longest side of a thumbnail, in pixels.
-SIDE = 512
-
-
-#: Bytes of one value by the mode in the header.
-VALUE_BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}
+#: Bits of one pixel by the mode in the header.
+PIXEL_BITS = {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 12: 16, 16: 24, 101: 4}
+_KINDS = {0: "i1", 1: "i2", 2: "f4", 3: "i2", 4: "f4", 6: "u2", 12: "f2", 16: "u1", 101: "u1"}
+_IMOD_STAMP = 1146047817
 
 
 class Header(NamedTuple):
-    """What of an MRC2014 header is needed to know whether the file is whole."""
+    """What of a header is needed to know whether the file is whole, and to read it."""
 
     width: int
     height: int
     sections: int
     mode: int
     extended: int  # bytes between header and data
+    order: str = "<"
+    is_unsigned: bool = False
+
+    @property
+    def row_bytes(self) -> int:
+        return (self.width * PIXEL_BITS[self.mode] + 7) // 8
 
     @property
     def file_size(self) -> int:
-        return 1024 + self.extended + self.width * self.height * self.sections * VALUE_BYTES[self.mode]
+        return 1024 + self.extended + self.row_bytes * self.height * self.sections
 
 
 def read_header(path: str) -> Header:
     """Raises OSError where the file cannot be read and ValueError where it is not an MRC file."""
     with open(path, "rb") as handle:
-        data = handle.read(1024)
+        return parse_header(handle.read(1024))
+
+
+def parse_header(data: bytes) -> Header:
+    """Return the header in the first 1,024 bytes. Raises ValueError."""
     if len(data) < 1024:
         raise ValueError("the file is not whole")
     for order in ("<", ">"):
-        header = Header(*struct.unpack(order + "4i", data[:16]), *struct.unpack(order + "i", data[92:96]))
-        sizes = (header.width, header.height, header.sections)
-        if header.mode in VALUE_BYTES and header.extended >= 0 and all(0 < size < 2**20 for size in sizes):
-            return header
+        width, height, sections, mode = struct.unpack(order + "4i", data[:16])
+        (extended,) = struct.unpack(order + "i", data[92:96])
+        stamp, flags = struct.unpack(order + "2i", data[152:160])
+        if mode in PIXEL_BITS and extended >= 0 and all(0 < n < 2**20 for n in (width, height, sections)):
+            # IMOD wrote bytes without sign, and says so in its own fields.
+            is_unsigned = mode == 0 and stamp == _IMOD_STAMP and not flags & 1
+            return Header(width, height, sections, mode, extended, order, is_unsigned)
     raise ValueError("the file is not an MRC file of a kind that can be drawn")
 
 
@@ -61,76 +71,42 @@ def mrc_size(path: str) -> tuple[int, int] | None:
     return header.width, header.height
 
 
-def thumbnail(path: str, section: int = 1, side: int = SIDE) -> tuple[bytes, str]:
-    """Return one section of an MRC file as a small picture: (bytes, media type).
+class Section:
+    """One section of an open MRC file, counted from 1; its first row is the file's first.
 
-    ``section`` counts from 1. The picture is averaged down to at most ``side`` pixels and its contrast
-    stretched between the 1st and the 99th percentile. Raises OSError where the file cannot be read and
-    ValueError where it is not an MRC file, is not whole yet, or has no such section.
+    Raises ValueError where there is no such section, or the file is not whole.
     """
-    # Infinite and absurd values are drawn as black or white, whatever they do to the sums.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return encode(stretch(shrink(_section(path, section), side)), side)
 
+    def __init__(self, handle: BinaryIO, section: int = 1):
+        self._handle = handle
+        handle.seek(0)
+        self.header = header = parse_header(handle.read(1024))
+        if os.fstat(handle.fileno()).st_size < header.file_size:
+            raise ValueError("the file is not whole")
+        if not 1 <= section <= header.sections:
+            raise ValueError(f"there is no section {section}")
+        self.width, self.height = header.width, header.height
+        self._start = 1024 + header.extended + (section - 1) * header.row_bytes * header.height
 
-def _section(path: str, section: int) -> np.ndarray:
-    if os.path.getsize(path) < read_header(path).file_size:
-        raise ValueError("the file is not whole")
-    try:
-        with warnings.catch_warnings():
-            # Headers written by other programs are often a little wrong and the data are fine.
-            warnings.simplefilter("ignore")
-            with mrcfile.mmap(path, mode="r", permissive=True) as handle:
-                data = handle.data
-                if data.ndim == 2:
-                    data = data[np.newaxis]
-                if not 1 <= section <= data.shape[0] or data.ndim != 3:
-                    raise ValueError(f"there is no section {section}")
-                return data[section - 1]
-    except (TypeError, AttributeError, struct.error, OverflowError) as error:
-        raise ValueError(str(error)) from error
-
-
-def shrink(data: np.ndarray, side: int) -> np.ndarray:
-    """Return a 2D array averaged down by a whole factor, to less than twice ``side`` in its longer dimension.
-
-    Works in strips, so that a large micrograph is never in memory as a whole.
-    """
-    height, width = data.shape
-    factor = max(1, max(height, width) // side)
-    rows, columns = height // factor, width // factor
-    if rows == 0 or columns == 0:
-        raise ValueError("the image is too narrow to draw")
-    result = np.empty((rows, columns), dtype=np.float32)
-    step = max(1, 512 // factor)
-    for start in range(0, rows, step):
-        stop = min(rows, start + step)
-        strip = np.asarray(data[start * factor : stop * factor, : columns * factor], dtype=np.float32)
-        result[start:stop] = strip.reshape(stop - start, factor, columns, factor).mean(axis=(1, 3))
-    return result
-
-
-def stretch(data: np.ndarray) -> np.ndarray:
-    """Return bytes: the 1st percentile black, the 99th white; an even image is an even grey."""
-    known = data[np.isfinite(data)]
-    if known.size == 0:
-        raise ValueError("the image holds no numbers")
-    low, high = (float(value) for value in np.percentile(known, (1, 99)))
-    if high <= low:
-        low, high = float(known.min()), float(known.max())
-    if high <= low:
-        return np.full(data.shape, 128, dtype=np.uint8)
-    scaled = (np.nan_to_num(data, nan=low, posinf=high, neginf=low) - low) * (255.0 / (high - low))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
-def encode(data: np.ndarray, side: int = SIDE) -> tuple[bytes, str]:
-    """Return a grey picture of at most ``side`` pixels as WebP, or JPEG where Pillow has no WebP."""
-    picture = Image.fromarray(data)
-    picture.thumbnail((side, side), Image.LANCZOS)
-    buffer = io.BytesIO()
-    if features.check("webp"):
-        picture.save(buffer, "WEBP", quality=60, method=4)
-        return buffer.getvalue(), "image/webp"
-    picture.save(buffer, "JPEG", quality=70)
-    return buffer.getvalue(), "image/jpeg"
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Return rows ``start`` to ``stop`` (excluded) as float32; a complex value as the logarithm of its
+        size, a coloured one as its mean."""
+        header = self.header
+        self._handle.seek(self._start + start * header.row_bytes)
+        data = self._handle.read((stop - start) * header.row_bytes)
+        if len(data) < (stop - start) * header.row_bytes:
+            raise ValueError("the file became shorter while it was read")
+        kind = "u1" if header.is_unsigned else _KINDS[header.mode]
+        values = np.frombuffer(data, dtype=np.dtype(kind).newbyteorder(header.order))
+        values = values.reshape(stop - start, -1)
+        if header.mode == 101:
+            # The first pixel of a pair is in the lower four bits.
+            both = np.stack((values & 15, values >> 4), axis=-1).reshape(stop - start, -1)
+            return both[:, : self.width].astype(np.float32)
+        values = values.astype(np.float32)
+        if header.mode == 16:
+            return values.reshape(stop - start, self.width, 3).mean(axis=2)
+        if header.mode in (3, 4):
+            pairs = values.reshape(stop - start, self.width, 2)
+            return np.log1p(np.hypot(pairs[..., 0], pairs[..., 1]))
+        return values

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, Callable
 
 from .client import AnswerError, Client, Conflict, ItemError, NotFound, Refused, moment, same_time
-from .mrc import thumbnail
+from .pictures import Pace, thumbnail
 from .readers.base import Deferred, Event, Picture, Reader, RunNews, SessionNews, signature
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,8 @@ class SessionSync:
 class Sync:
     """Posts what ``reader`` finds to one session of the site.
 
-    ``report`` is called with a short sentence whenever something was sent.
+    ``report`` is called with a short sentence whenever something was sent; ``pace`` says how fast pictures
+    may be made (None: as fast as it goes).
     """
 
     def __init__(
@@ -158,10 +159,11 @@ class Sync:
         session: str,
         report: Callable[[str], None] | None = None,
         batch: int = BATCH,
+        pace: Pace | None = None,
     ):
         self.reader, self.client, self.session = reader, client, session
         self.report = report or (lambda text: None)
-        self.batch = batch
+        self.batch, self.pace = batch, pace or Pace()
         self.counts = Counts()
         self.runs: dict[str, RunSync] = {}
         self.acquisition = SessionSync()
@@ -196,10 +198,14 @@ class Sync:
         """Send pictures, newest first, up to the monotonic time ``until``; return whether all are sent."""
         for run in self.runs.values():
             while run.pictures:
-                if until is not None and time.monotonic() >= until:
+                pause = self.pace.pause()
+                if until is not None and time.monotonic() + pause >= until:
                     return False
+                if pause:
+                    self.client.wait(pause)
                 try:
-                    self._one_picture(run)
+                    with self.pace:
+                        self._one_picture(run)
                 except NotFound:
                     self._start_again(run)
                     break

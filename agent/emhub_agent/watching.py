@@ -193,7 +193,9 @@ class Follower(threading.Thread):
             if session.get("status") == "archived":
                 raise Conflict(409, "it is archived.")
             if self.sync is None:
-                self.sync = Sync(reader, client, self.watch.session or "", self.report)
+                self.sync = Sync(
+                    reader, client, self.watch.session or "", self.report, pace=self.watch.pace()
+                )
                 if not self.problem:
                     log.info("Following %s.", self.watch)
             self.sync.client = client

@@ -9,7 +9,7 @@ import time
 
 import gemmi
 import pytest
-from emhub_agent.mrc import thumbnail
+from emhub_agent.pictures import thumbnail
 from emhub_agent.readers.base import Deferred, ReaderError
 from emhub_agent.readers.relion import RelionReader, job_of, without_job
 from hypothesis import given, settings
