@@ -142,6 +142,19 @@ class Preferences(models.Model):
     mail_day_before = models.BooleanField(
         "My booking begins within a day", default=True, help_text="A reminder of what I own or operate."
     )
+    mail_alert_data = models.BooleanField(
+        "The data of a session of mine are out of limits",
+        default=True,
+        help_text="Resolution, motion, ice, astigmatism, particles or size, in sessions I own or operate.",
+    )
+    mail_alert_machines = models.BooleanField(
+        "A session of mine stands still",
+        default=True,
+        help_text="No new files, the watcher or the pipeline silent, or an error of the pipeline.",
+    )
+    mail_alert_over = models.BooleanField(
+        "An alert is over", default=False, help_text="What one of the two above told of is well again."
+    )
 
     hour_cycle = models.CharField(
         "Times of day",
@@ -155,7 +168,15 @@ class Preferences(models.Model):
         default=list, blank=True, help_text="Codes of those last chosen in the calendar; none: all."
     )
 
-    MAILS = ("mail_created", "mail_changed", "mail_cancelled", "mail_day_before")
+    MAILS = (
+        "mail_created",
+        "mail_changed",
+        "mail_cancelled",
+        "mail_day_before",
+        "mail_alert_data",
+        "mail_alert_machines",
+        "mail_alert_over",
+    )
     #: What the person chooses on their own page.
     CHOICES = ("hour_cycle", *MAILS)
 

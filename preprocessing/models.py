@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from microscopes.models import Microscope
 from preprocessing.parameters import ParametersDecoder
-from preprocessing.querysets import ClassAverageQuerySet, OfRunQuerySet, OfSessionQuerySet
+from preprocessing.querysets import AlertQuerySet, ClassAverageQuerySet, OfRunQuerySet, OfSessionQuerySet
 from sessions_app.models import Session
 
 
@@ -345,3 +345,67 @@ class SessionLimits(Limits):
 
     def __str__(self):
         return f"Alert limits of {self.session}"
+
+
+class Alert(models.Model):
+    """Something about a running session that needs somebody, from when it was seen to when it was well again.
+
+    Written by `preprocessing.alerts` only; it stays when the session's rows go.
+    """
+
+    class Kind(models.TextChoices):
+        RESOLUTION = "resolution", "resolution"
+        MOTION = "motion", "motion"
+        ICE = "ice", "ice"
+        ASTIGMATISM = "astigmatism", "astigmatism"
+        PARTICLES = "particles", "particles"
+        SIZE = "size", "session size"
+        NO_FILE = "no_file", "no new file"
+        WATCHER = "watcher_silent", "watcher silent"
+        PIPELINE = "pipeline_silent", "pipeline silent"
+        ERROR = "pipeline_error", "pipeline error"
+
+    class Level(models.TextChoices):
+        WARNING = "warning", "warning"
+        BAD = "bad", "bad"
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="alerts")
+    kind = models.CharField(max_length=16, choices=Kind)
+    level = models.CharField(max_length=8, choices=Level, default=Level.WARNING)
+    text = models.CharField(max_length=400)
+    since = models.DateTimeField(help_text="When what it tells of began, as far as that is known.")
+    raised_at = models.DateTimeField(default=timezone.now)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    objects = AlertQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-raised_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session", "kind"],
+                condition=Q(resolved_at__isnull=True),
+                name="alert_open_once_of_a_kind",
+            ),
+            models.CheckConstraint(
+                name="alert_resolved_after_it_was_raised",
+                condition=Q(resolved_at__isnull=True) | Q(resolved_at__gte=models.F("raised_at")),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-raised_at", "-id"], name="alert_newest"),
+            models.Index(fields=["session", "-raised_at", "-id"], name="alert_session_newest"),
+            models.Index(fields=["id"], condition=Q(resolved_at__isnull=True), name="alert_open"),
+        ]
+
+    def __str__(self):
+        return f"{self.session}: {self.text}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.resolved_at is None
+
+    @property
+    def lasted(self):
+        """For how long it has been or was open, as a timedelta."""
+        return (self.resolved_at or timezone.now()) - self.raised_at

@@ -27,3 +27,8 @@ class ClassAverageQuerySet(OfRunQuerySet):
         """The classes of the job and iteration that the run told of last."""
         latest = self.filter(run=run).order_by("-pk").values("job", "iteration").first()
         return self.filter(run=run, **latest) if latest else self.none()
+
+
+class AlertQuerySet(OfSessionQuerySet):
+    def open(self):
+        return self.filter(resolved_at__isnull=True)

@@ -264,6 +264,9 @@ class SessionSummary(models.Model):
     last_exposure_at = models.DateTimeField(
         null=True, blank=True, help_text="When a movie was last heard of for the first time."
     )
+    alerts = models.JSONField(
+        default=list, blank=True, help_text="Those that are open: kind, level, text, and since when (ISO 8601)."
+    )
     exposure_revision = models.PositiveBigIntegerField(
         default=0, help_text="Revision of the session's exposures; each change of one takes the next number."
     )
