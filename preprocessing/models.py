@@ -207,6 +207,30 @@ class Coordinates(models.Model):
         return f"{len(self.points) // 8} picks of micrograph {self.micrograph_id}"
 
 
+class CurationAct(models.Model):
+    """One decision of a person about one or many exposures of a session, so that it can be seen and undone."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="curation_acts")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    at = models.DateTimeField()
+    verdict = models.CharField(max_length=10, choices=Exposure.Verdict, blank=True, help_text="Empty: taken back.")
+    reason = models.CharField(max_length=300, blank=True)
+    count = models.PositiveIntegerField()
+    what = models.CharField(max_length=300, help_text="Which ones, in words.")
+    before = models.BinaryField(help_text="Compressed JSON: identity and the columns as they were.")
+    undone_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    undone_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["session", "-id"], name="curation_newest")]
+
+    def __str__(self):
+        return f"{self.get_verdict_display() or 'undecided'}: {self.what}"
+
+
 class ClassAverage(models.Model):
     """A 2D class of a run."""
 
