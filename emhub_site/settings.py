@@ -49,6 +49,10 @@ if _database["ENGINE"].endswith("sqlite3"):
     _database["OPTIONS"] = SQLITE_OPTIONS | _database.get("OPTIONS", {})
 elif _database["ENGINE"].endswith("postgresql"):
     _database["CONN_HEALTH_CHECKS"] = True
+    # So many times asked, a statement of people.statements is prepared; a pooler that shares connections between
+    # transactions needs 0 here.
+    _prepare = env.integer("DATABASE_PREPARE_AFTER", 3, minimum=0)
+    _database["OPTIONS"] = {"prepare_threshold": _prepare or None} | _database.get("OPTIONS", {})
 else:
     raise ImproperlyConfigured("DATABASE_URL must name a postgres:// or sqlite:// database.")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

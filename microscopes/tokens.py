@@ -12,7 +12,7 @@ from django.utils.text import slugify
 
 from microscopes.models import Microscope, PipelineToken
 from people.models import PIPELINE_GROUP, AuditEntry, User
-from people.statements import fetch_one
+from people.statements import Columns, fetch_one
 
 
 class Refusal(Exception):
@@ -33,7 +33,7 @@ _OF_USER = _columns(
     User,
     {"id", "username", "first_name", "last_name", "is_active", "is_staff", "is_superuser", "is_service"},
 )
-COLUMNS = (*_OF_TOKEN, *_OF_USER)
+COLUMNS = Columns((*_OF_TOKEN, *_OF_USER))
 _TOKEN_NAMES = [field.attname for field in _OF_TOKEN]
 _USER_NAMES = [field.attname for field in _OF_USER]
 _NAMES = ", ".join(

@@ -7,10 +7,40 @@ pipeline begins with is written once instead: see microscopes.tokens and preproc
 from collections.abc import Sequence
 from functools import cache
 
-from django.db import InterfaceError, OperationalError, connection, models
+from django.db import InterfaceError, OperationalError, connection
 
 
-def fetch_one(sql: str, values: Sequence, columns: tuple[models.Field | None, ...]) -> list | None:
+class Columns(tuple):
+    """A model's fields (None: a value as it is), made once and known by identity: Django's are slow to compare."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return self is other
+
+
+def cursor():
+    """Django's cursor, on PostgreSQL one whose statements are prepared once they have been asked a few times.
+
+    The ORM binds values into the text, so that PostgreSQL plans each statement anew, which takes longer than running
+    a short one. OPTIONS has the number of times (prepare_threshold).
+    """
+    if connection.vendor != "postgresql":
+        return connection.cursor()
+    from django.db.backends.postgresql.base import ServerBindingCursor
+
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    driver = connection.connection
+    usual, driver.cursor_factory = driver.cursor_factory, ServerBindingCursor
+    try:
+        return connection.cursor()
+    finally:
+        driver.cursor_factory = usual
+
+
+def fetch_one(sql: str, values: Sequence, columns: Columns) -> list | None:
     """The first row of a SELECT outside any transaction, each value as its column (None: as it is) has it.
 
     A connection that the database closed since its last use is found out by this statement itself, which then runs
@@ -30,9 +60,9 @@ def fetch_one(sql: str, values: Sequence, columns: tuple[models.Field | None, ..
 
 
 def _fetch_one(sql, values, columns) -> list | None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        row = cursor.fetchone()
+    with cursor() as asked:
+        asked.execute(sql, values)
+        row = asked.fetchone()
     if row is None:
         return None
     row = list(row)
@@ -40,7 +70,7 @@ def _fetch_one(sql, values, columns) -> list | None:
     return row
 
 
-def convert(rows: Sequence[list], columns: tuple[models.Field | None, ...]) -> None:
+def convert(rows: Sequence[list], columns: Columns) -> None:
     """Make Python's values of this database's, in place."""
     for place, converters, expression in _converted(columns, connection.vendor):
         for converter in converters:
@@ -49,7 +79,7 @@ def convert(rows: Sequence[list], columns: tuple[models.Field | None, ...]) -> N
 
 
 @cache
-def _converted(columns: tuple[models.Field | None, ...], vendor: str) -> list[tuple]:
+def _converted(columns: Columns, vendor: str) -> list[tuple]:
     """The places of a row at which this database's values are not Python's, and what makes them so."""
     found = []
     for place, column in enumerate(columns):

@@ -13,7 +13,8 @@ from functools import cache
 import orjson
 from django.db import connection, models
 
-from people.statements import convert
+from people import statements
+from people.statements import Columns
 
 # SQLite's own limit for parameters of one statement, in every version that has RETURNING.
 _MOST_PARAMETERS = 32_000
@@ -32,7 +33,7 @@ def insert(
     names = _names(columns)
     table = _table(model)
     told = f" RETURNING {_names(_columns(model, returning))}" if returning else ""
-    with connection.cursor() as cursor:
+    with statements.cursor() as cursor:
         if connection.vendor == "postgresql":
             arrays, values = _arrays(columns, rows)
             cursor.execute(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}){told}", values)
@@ -61,9 +62,9 @@ def update(model: type[models.Model], fields: Sequence[str], rows: Sequence[tupl
         return
     columns = _columns(model, fields)
     table, key = _table(model), model._meta.pk
-    with connection.cursor() as cursor:
+    with statements.cursor() as cursor:
         if connection.vendor == "postgresql":
-            typed = (*columns, key)
+            typed = _with_key(model, columns)
             arrays, values = _arrays(typed, rows)
             assignments = ", ".join(f"{_quote(c.column)} = new.{_quote(c.column)}" for c in columns)
             cursor.execute(
@@ -74,7 +75,7 @@ def update(model: type[models.Model], fields: Sequence[str], rows: Sequence[tupl
         else:
             cursor.executemany(
                 f"UPDATE {table} SET {_assignments(columns)} WHERE {_quote(key.column)} = %s",
-                _prepared((*columns, key), rows),
+                _prepared(_with_key(model, columns), rows),
             )
 
 
@@ -87,10 +88,10 @@ def select(
     """
     columns = _columns(model, fields)
     lock_words = " FOR UPDATE" if lock and connection.features.has_select_for_update else ""
-    with connection.cursor() as cursor:
+    with statements.cursor() as cursor:
         cursor.execute(f"SELECT {_names(columns)} FROM {_table(model)} {rest}{lock_words}", values)
         rows = [list(row) for row in cursor.fetchall()]
-    convert(rows, columns)
+    statements.convert(rows, columns)
     return [dict(zip(fields, row, strict=True)) for row in rows]
 
 
@@ -113,19 +114,35 @@ def _concrete(model, without: frozenset[str]) -> tuple[str, ...]:
     return tuple(f.attname for f in model._meta.concrete_fields if f.attname not in without)
 
 
-def write(row: models.Model, fields: Iterable[str]) -> None:
-    """Save these columns of one object that is known to be there. No signals."""
-    model = type(row)
-    columns = _columns(model, fields)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {_table(model)} SET {_assignments(columns)} WHERE {_quote(model._meta.pk.column)} = %s",
-            [*(_saved(column, getattr(row, column.attname)) for column in columns), row.pk],
+def write(*changes: tuple[models.Model, Iterable[str]]) -> None:
+    """Save columns of objects that are known to be there, each given with their names. No signals.
+
+    PostgreSQL takes all of them as one statement: no two may be of one row.
+    """
+    if not changes:
+        return
+    parts, values = [], []
+    for row, fields in changes:
+        model = type(row)
+        columns = _columns(model, fields)
+        parts.append(
+            f"UPDATE {_table(model)} SET {_assignments(columns)} WHERE {_quote(model._meta.pk.column)} = %s"
         )
+        values.append([*(_saved(column, getattr(row, column.attname)) for column in columns), row.pk])
+    with statements.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            *first, last = parts
+            before = ", ".join(f"w{number} AS ({part})" for number, part in enumerate(first))
+            cursor.execute(
+                f"WITH {before} {last}" if before else last, [each for one in values for each in one]
+            )
+        else:
+            for part, its in zip(parts, values, strict=True):
+                cursor.execute(part, its)
 
 
 @cache
-def _assignments(columns: tuple[models.Field, ...]) -> str:
+def _assignments(columns: Columns) -> str:
     return ", ".join(f"{_quote(column.column)} = %s" for column in columns)
 
 
@@ -160,22 +177,27 @@ def select_texts(sql: str, texts: Iterable[str], values: Sequence) -> list[tuple
         wanted, packed = "unnest(%s::text[]) AS wanted (value)", _literal(texts, models.TextField())
     else:
         wanted, packed = "json_each(%s) AS wanted", orjson.dumps(texts).decode()
-    with connection.cursor() as cursor:
+    with statements.cursor() as cursor:
         cursor.execute(sql.format(wanted=wanted), [packed, *values])
         return cursor.fetchall()
 
 
-def _columns(model, fields: Sequence[str]) -> tuple[models.Field, ...]:
+def _columns(model, fields: Sequence[str]) -> Columns:
     return _columns_of(model, tuple(fields))
 
 
 @cache
-def _columns_of(model, fields: tuple[str, ...]) -> tuple[models.Field, ...]:
-    return tuple(model._meta.pk if name == "pk" else model._meta.get_field(name) for name in fields)
+def _columns_of(model, fields: tuple[str, ...]) -> Columns:
+    return Columns(model._meta.pk if name == "pk" else model._meta.get_field(name) for name in fields)
 
 
 @cache
-def _names(columns: tuple[models.Field, ...]) -> str:
+def _with_key(model, columns: Columns) -> Columns:
+    return Columns((*columns, model._meta.pk))
+
+
+@cache
+def _names(columns: Columns) -> str:
     return ", ".join(_quote(column.column) for column in columns)
 
 
@@ -189,14 +211,17 @@ def _quote(name: str) -> str:
     return f'"{name}"'
 
 
-def _arrays(columns: tuple[models.Field, ...], rows: Sequence[tuple]) -> tuple[str, list[str]]:
+def _arrays(columns: Columns, rows: Sequence[tuple]) -> tuple[str, list[str]]:
     """Placeholders, each cast to an array of its column's type, and for each the column's values in one literal."""
-    types = ", ".join(f"%s::{_cast_type(column)}[]" for column in columns)
     by_column = zip(columns, zip(*rows, strict=True), strict=True)
-    return types, [_literal(values, column) for column, values in by_column]
+    return _array_types(columns), [_literal(values, column) for column, values in by_column]
 
 
 @cache
+def _array_types(columns: Columns) -> str:
+    return ", ".join(f"%s::{_cast_type(column)}[]" for column in columns)
+
+
 def _cast_type(column: models.Field) -> str:
     # A length belongs to the column: a cast would cut silently what the column refuses.
     kind = column.db_type(connection)
@@ -227,11 +252,11 @@ def _quoted(text: str | None) -> str:
 
 
 @cache
-def _times(columns: tuple[models.Field, ...]) -> list[int]:
+def _times(columns: Columns) -> list[int]:
     return [place for place, column in enumerate(columns) if isinstance(column, models.DateTimeField)]
 
 
-def _prepared(columns: tuple[models.Field, ...], rows: Sequence[tuple]) -> Sequence[tuple]:
+def _prepared(columns: Columns, rows: Sequence[tuple]) -> Sequence[tuple]:
     """SQLite stores times as text of its own: only those columns need preparing."""
     times = _times(columns)
     if not times:

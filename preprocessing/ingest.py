@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from preprocessing import bulk, identity
 from preprocessing.histograms import COUNTERS, MEASURED_FIELDS, Tally
+from preprocessing.line import in_line
 from preprocessing.models import (
     ClassAverage,
     Coordinates,
@@ -200,26 +201,33 @@ class _Writer:
             self.touch(run, "last_seen_at")
         else:
             minute = False
-        for pk, fields in self._changed.items():
-            bulk.write(self.runs[pk], sorted(fields))
         if minute or any(not fields.isdisjoint(_SUMMARISED) for fields in self._changed.values()):
-            summarise(self.summary, self._summary_fields)
+            summarise(self.summary, self._summary_fields, self.runs)
+        changes = [(self.runs[pk], sorted(fields)) for pk, fields in self._changed.items()]
         if self._summary_fields:
-            bulk.write(self.summary, sorted(self._summary_fields))
+            changes.append((self.summary, sorted(self._summary_fields)))
+        bulk.write(*changes)
 
 
-def summarise(summary: SessionSummary, changed: set[str]) -> None:
+def summarise(
+    summary: SessionSummary, changed: set[str], held: Mapping[int, ProcessingRun] | None = None
+) -> None:
     """Bring the counts of a locked summary up to its session's runs as they are now; adds what changed.
 
     The leading run has most micrographs, of equals the newest. Processing is what the liveliest run does: while
-    one runs the session is running; once none is queued or running, what the leading run came to.
+    one runs the session is running; once none is queued or running, what the leading run came to. Runs `held`, by
+    id, are locked and not written yet: they count as they are in memory.
     """
     runs = bulk.select(
         ProcessingRun,
         ("pk", "status", "last_seen_at", "classes", *COUNTERS),
-        "WHERE session_id = %s ORDER BY micrographs DESC, id DESC",
+        "WHERE session_id = %s",
         [summary.pk],
     )
+    for run in runs:
+        if held and (mine := held.get(run["pk"])):
+            run |= {name: getattr(mine, name) for name in run}
+    runs.sort(key=itemgetter("micrographs", "pk"), reverse=True)
     processing = ProcessingRun.Status
     values: dict[str, Any] = {"runs": len(runs)}
     if runs:
@@ -245,17 +253,21 @@ def _transaction(
     session_id: int, run_id: int | None, work: Callable[[_Writer], T], *, whole: bool = False
 ) -> T:
     """What `work` answers, done in one transaction; with `whole` it gets whole runs, not just what is counted."""
-    all_runs = False
-    for _ in range(ATTEMPTS):
-        try:
-            with transaction.atomic():
-                writer = _Writer(session_id, run_id, all_runs, whole)
-                result = work(writer)
-                writer.close()
-                return result
-        except _Again:
-            all_runs = True
-    raise RuntimeError("Runs are made faster than exposures can be written.")
+
+    def write() -> T:
+        all_runs = False
+        for _ in range(ATTEMPTS):
+            try:
+                with transaction.atomic():
+                    writer = _Writer(session_id, run_id, all_runs, whole)
+                    result = work(writer)
+                    writer.close()
+                    return result
+            except _Again:
+                all_runs = True
+        raise RuntimeError("Runs are made faster than exposures can be written.")
+
+    return in_line(write)
 
 
 # -- Exposures ---------------------------------------------------------------------------------------------
@@ -294,8 +306,15 @@ def record_exposures(session_id: int, reports: Sequence[Report]) -> Outcome:
     return _transaction(session_id, None, work)
 
 
-def change_exposures(session_id: int, changes: Mapping[str, Mapping[str, Any]]) -> int:
-    """Set columns of exposures, given by identity: for people's verdicts. Answers how many changed."""
+def change_exposures(
+    session_id: int,
+    changes: Mapping[str, Mapping[str, Any]],
+    before: dict[str, dict[str, Any]] | None = None,
+) -> int:
+    """Set columns of exposures, given by identity: for people's verdicts. Answers how many changed.
+
+    `before`, where given, is told the values that these had. Raises SessionArchived.
+    """
 
     def work(writer: _Writer) -> int:
         writer.summary  # noqa: B018  (the lock)
@@ -306,6 +325,8 @@ def change_exposures(session_id: int, changes: Mapping[str, Mapping[str, Any]]) 
                 differing[key] = diff
         if differing:
             writer.refuse_archived()
+        if before is not None:
+            before |= {key: {name: known[key][name] for name in changes[key]} for key in differing}
         _change_exposures(writer, known, differing)
         return len(differing)
 

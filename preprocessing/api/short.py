@@ -23,7 +23,7 @@ from django.utils.cache import patch_vary_headers
 from microscopes import tokens
 from microscopes.models import LAST_USED_RESOLUTION, PipelineToken
 from people.access import is_pipeline
-from people.statements import fetch_one
+from people.statements import Columns, fetch_one
 from preprocessing import ingest
 from preprocessing.api import payloads
 from preprocessing.api.views import changes_etag, counts
@@ -40,7 +40,7 @@ _STATEMENT = (
     f"{tokens.FROM} JOIN preprocessing_processingrun r ON r.id = %s "
     f"JOIN sessions_app_session s ON s.id = r.session_id {tokens.WHERE}"
 )
-_COLUMNS = (*tokens.COLUMNS, None, None, None, None)
+_COLUMNS = Columns((*tokens.COLUMNS, None, None, None, None))
 
 
 @dataclass(slots=True)
@@ -72,6 +72,8 @@ def unchanged(request, run: int, may_call) -> HttpResponse | None:
     after, limit = int(asked[1]), int(asked[2] or PAGE)
     found = find(request, run)
     if found is None or told != changes_etag("micrographs", run, after, found.revision, limit):
+        return None
+    if found.status == Session.Status.ARCHIVED:
         return None
     if not may_call(request, found.token):
         return None

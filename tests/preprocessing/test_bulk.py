@@ -106,7 +106,7 @@ def test_objects_are_those_of_the_orm(session, run):
 def test_one_object_is_written_column_by_column(run):
     ProcessingRun.objects.filter(pk=run.pk).update(label="theirs")
     run.label, run.histograms, run.last_seen_at = "mine", {"defocus": [1, 2]}, TIME
-    bulk.write(run, ["histograms", "last_seen_at"])
+    bulk.write((run, ["histograms", "last_seen_at"]))
     run.refresh_from_db()
     assert (run.label, run.histograms, run.last_seen_at) == ("theirs", {"defocus": [1, 2]}, TIME)
     assert run.parameters == {"a": ["ä", 1, None]}
