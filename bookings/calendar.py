@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from bookings import access
 from bookings.models import Booking
+from bookings.series import THIS, series_update
 from bookings.services import booking_update
 from microscopes.models import Microscope
 from people import words
@@ -180,6 +181,7 @@ class Entry(NamedTuple):
     operator_id: int | None
     creator_id: int
     lab_id: int | None
+    series_id: int | None
     details_visible: bool
 
     is_cancelled = False
@@ -305,6 +307,7 @@ def _readable(
         "owner": owner,
         "lab": lab,
         "can_change": can_change,
+        "repeats": entry.series_id is not None,
     }
 
 
@@ -362,10 +365,18 @@ class Stale(ValidationError):
 
 
 def move(
-    *, booking: Booking, actor, start: str, end: str, microscope: Microscope | None, seen: tuple
-) -> Booking:
+    *,
+    booking: Booking,
+    actor,
+    start: str,
+    end: str,
+    microscope: Microscope | None,
+    seen: tuple,
+    scope: str = THIS,
+) -> list[Booking]:
     """Move or resize to [start, end) in wall time, on another microscope where one is given.
 
+    Of a repeat `scope` moves later ones or all with it, by as much. Answers what was moved, this booking first.
     `seen` is the placement (start, end) that the person saw, as `placed` wrote it. Raises Stale where it was moved
     meanwhile and ValidationError, from here or from the booking's rules, with what to do.
     """
@@ -382,7 +393,12 @@ def move(
                 raise ValidationError({name: error.messages}) from error
     if microscope is not None and microscope.pk != booking.microscope_id:
         changes["microscope"] = microscope
-    return booking_update(booking=booking, actor=actor, **changes) if changes else booking
+    if not changes:
+        return [booking]
+    if scope == THIS:
+        return [booking_update(booking=booking, actor=actor, **changes)]
+    moved = series_update(booking=booking, actor=actor, scope=scope, **changes)
+    return sorted(moved, key=lambda one: one.pk != booking.pk)
 
 
 def _clock_text(text: str) -> str:

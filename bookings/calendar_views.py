@@ -13,8 +13,9 @@ from django.views.generic import TemplateView, View
 
 from bookings import access, calendar
 from bookings.models import Booking
-from bookings.rules import nothing_overlaps, span
-from bookings.views import BookingCreateView
+from bookings.rules import OVERLAPS, broken_rules, span
+from bookings.series import SCOPES, THIS
+from bookings.views import BookingCreateView, and_others
 from people import words
 from people.models import Preferences
 from people.services import calendar_remember
@@ -72,7 +73,7 @@ class CalendarView(TemplateView):
             }
         named = {microscope.code for microscope in chosen} if len(chosen) < len(microscopes) else set()
         context["chosen"] = named
-        context["views"] = VIEWS
+        context |= {"views": VIEWS, "scopes": SCOPES}
         context["config"] = {
             "view": view,
             "keptView": kept.calendar_view if kept.calendar_view in VIEWS else "",
@@ -173,6 +174,7 @@ class CalendarBookView(BookingCreateView):
 class CalendarMoveView(View):
     """POST start, end (wall time), microscope (id, optional), seen_start, seen_end: moves or resizes a booking.
 
+    Of a repeat `scope` says whether this one is meant (this), later ones too (later) or all.
     200 with what was done; 400 where a rule refuses, 403 who may not, 404 not visible, 409 where the time is taken
     or the booking is not where it was seen any more. Refusals say why in `detail`; nothing is changed then.
     """
@@ -183,8 +185,14 @@ class CalendarMoveView(View):
             microscope = self._microscope(request.POST.get("microscope", ""))
             start, end = request.POST.get("start", ""), request.POST.get("end", "")
             seen = (request.POST.get("seen_start", ""), request.POST.get("seen_end", ""))
-            booking = calendar.move(
-                booking=booking, actor=request.user, start=start, end=end, microscope=microscope, seen=seen
+            moved = calendar.move(
+                booking=booking,
+                actor=request.user,
+                start=start,
+                end=end,
+                microscope=microscope,
+                seen=seen,
+                scope=self._scope(request.POST.get("scope", "")),
             )
         except Http404:
             return answer({"detail": "This booking is not there any more."}, 404)
@@ -193,10 +201,14 @@ class CalendarMoveView(View):
         except calendar.Stale as error:
             return answer({"detail": error.message}, 409)
         except ValidationError as error:
-            status = 409 if nothing_overlaps.__name__ in codes(error) else 400
+            broken = broken_rules(error)
+            status = 409 if broken and broken <= OVERLAPS else 400
             return answer({"detail": " ".join(error.messages)}, status)
+        booking, *others = moved
         when = span(booking.start, booking.end)
-        return answer({"detail": f"Moved. {booking.microscope} is booked from {when}."})
+        return answer(
+            {"detail": f"Moved. {booking.microscope} is booked from {when}.{and_others(len(others))}"}
+        )
 
     def _booking(self, pk) -> Booking:
         booking = Booking.objects.visible_to(self.request.user).with_people().filter(pk=pk).first()
@@ -206,6 +218,11 @@ class CalendarMoveView(View):
             raise PermissionDenied(access.refusal_to_change(booking))
         return booking
 
+    def _scope(self, text: str) -> str:
+        if text and text not in dict(SCOPES):
+            raise ValidationError("Say what is meant: this booking, this and later ones, or all.")
+        return text or THIS
+
     def _microscope(self, text):
         if not text:
             return None
@@ -213,9 +230,3 @@ class CalendarMoveView(View):
         if found is None:
             raise ValidationError({"microscope": "This microscope is not in service. Choose another one."})
         return found
-
-
-def codes(error: ValidationError) -> set:
-    """The codes of an error's messages, by which the rules name themselves."""
-    lists = error.error_dict.values() if hasattr(error, "error_dict") else [error.error_list]
-    return {one.code for errors in lists for one in errors}

@@ -16,7 +16,11 @@ from bookings.models import Booking
 from bookings.rules import UPKEEP, span
 from bookings.services import booking_cancel, booking_update, lock_microscopes
 from microscopes.models import Microscope
+from people import words
 from people.models import User
+
+# The code of the refusal that names bookings which the caller was not shown.
+UNCONFIRMED = "displaces_unconfirmed"
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,14 @@ def hits(
     return told
 
 
+def proposed_reason(
+    microscope: Microscope, kind: str, start: datetime.datetime, end: datetime.datetime
+) -> str:
+    """What their people are told where staff write nothing: no more than everyone may know."""
+    with words.times_as(words.H23):  # It is kept, and read by many.
+        return f"{microscope} has {kind} from {span(start, end)}."[:300]
+
+
 @transaction.atomic
 def clear_for_upkeep(
     *,
@@ -89,7 +101,9 @@ def clear_for_upkeep(
     new = [hit for hit in found if hit.booking.pk not in confirmed]
     if new:
         times = "; ".join(span(hit.booking.start, hit.booking.end) for hit in new)
-        raise ValidationError(f"There are bookings then that you have not confirmed yet: {times}.")
+        raise ValidationError(
+            f"There are bookings then that you have not confirmed yet: {times}.", code=UNCONFIRMED
+        )
     with notices.gathered():
         for hit in found:
             _give_way(hit, actor=actor, reason=reason)

@@ -11,13 +11,12 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils import timezone
 
-from bookings.downtime import Hit, clear_for_upkeep, hits
+from bookings.downtime import Hit, clear_for_upkeep, hits, proposed_reason
 from bookings.models import Application, Booking
-from bookings.rules import OVERRIDABLE, UPKEEP, by_rule, people_to_operate, people_to_own, span
+from bookings.rules import OVERRIDABLE, UPKEEP, by_rule, people_to_operate, people_to_own
 from bookings.series import SCOPES, THIS, Repeat, reach, series_cancel, series_create, series_update
 from bookings.services import BookingChanges, booking_cancel, booking_create, booking_update
 from microscopes.models import Microscope
-from people import words
 from people.access import is_staff
 from people.changes import ChangedFieldsModelForm, add_errors
 from people.fields import LocalDateField, LocalDateTimeField
@@ -324,9 +323,7 @@ class BookingForm(ScopeMixin, OverrideMixin, ChangedFieldsModelForm):
         if typed:
             return typed
         data = self.cleaned_data
-        with words.times_as(words.H23):  # It is kept, and read by many.
-            when = span(data["start"], data["end"])
-        return f"{data['microscope']} has {data['kind']} from {when}."[:300]
+        return proposed_reason(data["microscope"], data["kind"], data["start"], data["end"])
 
     def _repeat(self) -> Repeat | None:
         data = self.cleaned_data

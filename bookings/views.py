@@ -17,6 +17,8 @@ from bookings.forms import BookingForm, CancelForm, booking_defaults
 from bookings.handover import can_hand_over
 from bookings.models import Application, Booking
 from bookings.rules import span
+from microscopes.limits import limits_in_words
+from microscopes.models import Microscope
 from people import words
 from people.access import is_staff
 from people.fields import LocalDateField, LocalDateTimeField
@@ -95,6 +97,11 @@ class BookingDetailView(DetailView):
         return context
 
 
+def and_others(count: int) -> str:
+    """What follows the sentence about one booking where more of its repeat were made or changed."""
+    return f" So {'is' if count == 1 else 'are'} {count} more of the repeat." if count else ""
+
+
 class BookingFormMixin:
     """Gives the form its actor and lets the service have the last word."""
 
@@ -110,9 +117,7 @@ class BookingFormMixin:
             return self.form_invalid(form)
         when = span(booking.start, booking.end)
         text = self.success_message.format(microscope=booking.microscope, when=when)
-        if len(form.saved) > 1:
-            others = len(form.saved) - 1
-            text = f"{text} So {'is' if others == 1 else 'are'} {others} more of the repeat."
+        text += and_others(len(form.saved) - 1)
         messages.success(self.request, text)
         return redirect("bookings:detail", pk=booking.pk)
 
@@ -216,12 +221,17 @@ class TakenView(TemplateView):
         times = list(bookings.values_list("start", "end")[: TAKEN_AT_MOST + 1])
         return context | {
             "microscope_chosen": True,
+            "limits": self._limits(int(microscope)),
             "taken": [span(*time) for time in times[:TAKEN_AT_MOST]],
             "more": len(times) > TAKEN_AT_MOST,
             "days": TAKEN_DAYS,
             "first_day": start,
             "left": self._left(int(microscope), own),
         }
+
+    def _limits(self, microscope: int) -> list[str]:
+        found = Microscope.objects.visible_to(self.request.user).filter(pk=microscope).first()
+        return limits_in_words(found) if found else []
 
     def _left(self, microscope: int, own: str) -> str:
         """What the chosen application has left there, and what the times typed so far cost; empty for no limit."""

@@ -7,6 +7,7 @@ from django.utils import timezone
 from django.utils.http import http_date
 from django.views.generic import DetailView, View
 
+from microscopes.limits import limits_in_words
 from microscopes.models import Camera, Microscope
 from microscopes.pictures import content_type
 
@@ -34,7 +35,10 @@ class MicroscopeDetailView(DetailView):
             .with_details_visible_to(user)
             .order_by("start", "pk")
         )
-        return super().get_context_data(**kwargs) | {"bookings": bookings[:UPCOMING]}
+        return super().get_context_data(**kwargs) | {
+            "bookings": bookings[:UPCOMING],
+            "limits": limits_in_words(self.object),
+        }
 
 
 class MicroscopePictureView(View):

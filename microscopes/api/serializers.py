@@ -4,6 +4,18 @@ from rest_framework import serializers
 
 from microscopes.models import Camera, Microscope
 
+# What binds bookings; null: no limit.
+BOOKING_LIMITS = (
+    "min_length_minutes",
+    "max_length_hours",
+    "max_days_ahead",
+    "change_notice_hours",
+    "cancel_notice_hours",
+    "max_pending",
+    "requires_application",
+    "requires_slot",
+)
+
 
 class CameraSerializer(serializers.ModelSerializer):
     class Meta:
@@ -20,4 +32,17 @@ class MicroscopeSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Microscope
-        fields = ["name", "code", "model", "status", "status_note", "voltage_kv", "cs_mm", "cameras"]
+        fields = [
+            "name",
+            "code",
+            "model",
+            "location",
+            "group",
+            "colour",
+            "status",
+            "status_note",
+            "voltage_kv",
+            "cs_mm",
+            "cameras",
+            *BOOKING_LIMITS,
+        ]

@@ -189,19 +189,26 @@
     return write(Date.now() + (sign === "-" ? -1 : 1) * (Number(hours) * 60 + Number(minutes)) * MINUTE);
   }
 
+  let asking = null;
+
   async function fetchEvents(range) {
+    // Whoever has gone on wants the newest range alone: an answer that comes late must not be drawn over it.
+    if (asking) asking.abort();
+    const mine = (asking = new AbortController());
     const query = new URLSearchParams({ start: dayOf(range.startStr), end: dayOf(range.endStr) });
     for (const scope of shown()) query.append("microscope", scope.code);
     let response;
     try {
-      response = await fetch(`${config.events}?${query}`, { headers: { Accept: "application/json" } });
+      response = await fetch(`${config.events}?${query}`, { headers: { Accept: "application/json" }, signal: mine.signal });
       if (loggedOut(response)) return [];
       const told = await response.json();
+      mine.signal.throwIfAborted();
       if (!response.ok) throw new Error(told.detail);
       note.hidden = true;
       config.offset = told.offset;
       return told.events.map(toEvent);
     } catch (error) {
+      if (mine.signal.aborted) throw error; // Nothing to say: the next one is under way.
       complain(
         response && response.status === 400
           ? error.message
@@ -235,13 +242,27 @@
     name.append(told.title);
     const time = element("span", "calendar-time num", drawn.type === "dayGridMonth" ? clock(told.start) : clocks(told));
     if (event.display === "background") {
-      words.append(element("span", "calendar-name", told.title));
+      words.append(told.url ? slotLink(told) : element("span", "calendar-name", told.title));
       return { domNodes: [words] };
     }
     if (drawn.type === "dayGridMonth") words.append(time, name, element("span", "calendar-scope", scope.name));
     else if (inRows) words.append(name, time);
     else words.append(name, element("span", "calendar-scope", scope.name), time);
     return { domNodes: [words] };
+  }
+
+  /** A slot lies behind what is drawn and dragged; its name alone can be pressed. */
+  function slotLink(told) {
+    const link = element("a", "calendar-name calendar-slot", told.title);
+    link.href = told.url;
+    link.setAttribute("aria-label", sentence(told));
+    link.addEventListener("pointerdown", (event) => event.stopPropagation());
+    link.addEventListener("click", (event) => {
+      if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+      event.preventDefault();
+      openEvent(told, link);
+    });
+    return link;
   }
 
   /** "09:00–18:00"; with the weekdays where it goes over midnight. */
@@ -349,6 +370,9 @@
     pending = { told, wish, revert, done: false };
     moveDialog.querySelector("#move-title").textContent = "Move this booking?";
     moveDialog.querySelector("#move-text").replaceChildren(question(told, wish));
+    const scope = moveDialog.querySelector("[data-move-repeat]");
+    scope.hidden = scope.disabled = !told.repeats;
+    scope.querySelector("input").checked = true;
     const [yes, no] = [moveDialog.querySelector("[data-yes]"), moveDialog.querySelector("[data-no]")];
     yes.hidden = false;
     yes.disabled = false;
@@ -361,6 +385,7 @@
     pending.revert();
     pending.done = true;
     moveDialog.querySelector("#move-title").textContent = "Not moved";
+    moveDialog.querySelector("[data-move-repeat]").hidden = true;
     const words = element("p", "mb-0");
     words.append(icon("exclamation-octagon"), ` ${text}`);
     moveDialog.querySelector("#move-text").replaceChildren(words);
@@ -376,7 +401,8 @@
   async function saveMove() {
     const { told, wish } = pending;
     moveDialog.querySelector("[data-yes]").disabled = true;
-    const body = new URLSearchParams({ ...wish, seen_start: told.start, seen_end: told.end });
+    const scope = told.repeats ? moveDialog.querySelector("[data-move-repeat] input:checked").value : "this";
+    const body = new URLSearchParams({ ...wish, scope, seen_start: told.start, seen_end: told.end });
     const token = JSON.parse(document.body.getAttribute("hx-headers") || "{}");
     let response, answer;
     try {

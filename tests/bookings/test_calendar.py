@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from bookings import calendar
 from bookings.models import Booking
+from bookings.series import Repeat, series_create
 from microscopes.models import Microscope
 from people.models import Preferences
 from tests.factories import (
@@ -95,6 +96,7 @@ def test_owner_and_lab_read_the_booking(client, booking, person, lab):
         "owner": str(person),
         "lab": "Hall lab",
         "can_change": True,
+        "repeats": False,
     }
     client.force_login(person)
     assert events(client) == [expected]
@@ -445,6 +447,49 @@ def test_nonsense_is_refused_and_changes_nothing(client, booking, person, fields
     before = booking.start, booking.end, booking.microscope_id
     booking.refresh_from_db()
     assert (booking.start, booking.end, booking.microscope_id) == before
+
+
+@pytest.fixture
+def series(krios, person, lab):
+    """09:00 to 18:00 on four days, the first in two days."""
+    repeat = Repeat(every=1, unit="days", until=day(5))
+    return series_create(
+        actor=person, repeat=repeat, microscope=krios, start=at(2, 9), end=at(2, 18), lab=lab, title="Daily"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "moved", "more"),
+    [
+        ("", {1}, ""),
+        ("this", {1}, ""),
+        ("later", {1, 2, 3}, "So are 2 more of the repeat."),
+        ("all", {0, 1, 2, 3}, "3 more"),
+    ],
+)
+def test_one_later_ones_or_all_of_a_repeat_are_moved(client, series, person, scope, moved, more):
+    client.force_login(person)
+    assert all(event["repeats"] for event in events(client))
+    wish = {"start": wall(at(3, 11)), "end": wall(at(3, 20)), "scope": scope}
+    response = move(client, series[1], **wish)
+    assert response.status_code == 200, response.content
+    assert f"{day(3).day} {day(3):%b} 11:00 to 20:00." in response.json()["detail"]
+    assert more in response.json()["detail"]
+    found = Booking.objects.order_by("start").values_list("start", flat=True)
+    assert list(found) == [at(2 + n, 11 if n in moved else 9) for n in range(4)]
+
+
+def test_a_repeat_is_moved_whole_or_not_at_all(client, series, krios, person):
+    BookingFactory(microscope=krios, start=at(4, 18), end=at(4, 22))
+    client.force_login(person)
+    wish = {"start": wall(at(3, 11)), "end": wall(at(3, 20)), "scope": "all"}
+    response = move(client, series[1], **wish)
+    assert response.status_code == 409
+    assert f"{day(4).day} {day(4):%b}" in response.json()["detail"]
+    assert set(Booking.objects.filter(owner=person).values_list("start", flat=True)) == {
+        at(2 + n, 9) for n in range(4)
+    }
+    assert move(client, series[1], **wish | {"scope": "some"}).status_code == 400
 
 
 def test_moving_needs_a_csrf_token(booking, person):

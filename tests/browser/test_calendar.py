@@ -9,6 +9,7 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from bookings.models import Booking
+from bookings.series import Repeat, series_create
 from people.models import Preferences
 from tests.factories import BookingFactory, LabFactory, MembershipFactory, MicroscopeFactory, StaffFactory
 
@@ -295,6 +296,23 @@ def test_who_has_chosen_twelve_hours_reads_them_everywhere(page, live_server, bo
     expect(page.locator(".calendar-list-day").nth(1)).to_contain_text("6:00\u00a0am–6:00\u00a0pm")
 
 
+def test_an_answer_that_comes_late_is_not_drawn_over_a_newer_one(page, live_server, booking):
+    visit(page, live_server, "week")
+    expect(event(page, "20S")).to_be_visible()
+    held = []
+    page.route("**/calendar/events/**", lambda route: held.append(route))
+    page.get_by_role("button", name="Later").click()
+    expect(event(page, "20S")).to_have_count(0)
+    expect(page.locator("#calendar-grid")).to_have_attribute("aria-busy", "true")
+    page.unroute("**/calendar/events/**")
+    # The one that is out is called back, and nothing is said of it.
+    with page.expect_event("requestfailed", lambda request: request == held[0].request):
+        page.get_by_role("button", name="Earlier").click()
+    expect(event(page, "20S")).to_be_visible()
+    expect(page.locator("#calendar-note")).to_be_hidden()
+    expect(page.locator("#calendar-grid")).to_have_attribute("aria-busy", "false")
+
+
 def test_a_lost_connection_is_said_and_what_was_drawn_stays(page, live_server, booking):
     visit(page, live_server, "timeline")
     expect(event(page, "20S")).to_be_visible()
@@ -354,3 +372,55 @@ def test_without_scripts_the_list_is_there(logged_in, live_server, booking, pers
     expect(page.locator(".calendar-list-day").nth(1)).to_contain_text("Nothing is booked.")
     page.get_by_role("link", name="Earlier days").click()
     expect(page.get_by_role("link", name="20S proteasome")).to_be_visible()
+
+
+def test_a_repeat_is_moved_with_its_later_ones(page, live_server, krios, talos, person, shot):
+    repeat = Repeat(every=1, unit="days", until=WEEK + datetime.timedelta(days=4))
+    series_create(actor=person, repeat=repeat, microscope=krios, start=at(1, 6), end=at(1, 12), title="Daily")
+    visit(page, live_server, "timeline")
+    expect(event(page, "Daily")).to_have_count(4)
+    box = event(page, "Daily").nth(1).bounding_box()
+    start = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    drag(page, start, (start[0], place(page, 1, 2, 12)[1]))
+    dialog = page.locator("#move-dialog")
+    expect(dialog.get_by_label("This booking")).to_be_checked()
+    dialog.get_by_label("This and later ones").check()
+    shot(page, "calendar-move-repeat", widths=["desktop"], full_page=False)
+    dialog.get_by_role("button", name="Yes").click()
+    expect(page.locator("#messages")).to_contain_text("So are 2 more of the repeat.")
+    expect(event(page, "Daily").nth(3)).to_have_attribute("aria-label", re.compile("Talos"))
+    found = Booking.objects.order_by("start").values_list("microscope__name", flat=True)
+    assert list(found) == ["Krios 1", "Talos", "Talos", "Talos"]
+
+
+def test_a_booking_that_does_not_repeat_is_not_asked_about_more(page, live_server, booking, krios, person):
+    visit(page, live_server, "timeline")
+    x, y = grip(page, "20S")
+    drag(page, (x, y), (x + 200, y))
+    expect(page.locator("#move-dialog")).to_contain_text("Move 20S proteasome")
+    expect(page.get_by_text("It repeats.")).to_be_hidden()
+
+
+@pytest.mark.parametrize("view", ["week", "timeline", "weeks"])
+def test_a_slot_is_opened_by_its_name_and_does_not_hinder_dragging(
+    logged_in, live_server, krios, talos, view
+):
+    staff = StaffFactory()
+    slot = BookingFactory(
+        microscope=krios, owner=staff, kind="slot", title="Open day", start=at(1, 0), end=at(4, 0)
+    )
+    page = logged_in(staff)
+    visit(page, live_server, view, microscope="titan1")
+    name = page.get_by_role("link", name=re.compile("^Open day"))
+    name.first.click()
+    dialog = page.locator("#event-dialog")
+    expect(dialog).to_contain_text("Open day")
+    opens = dialog.get_by_role("link", name="Open booking")
+    expect(opens).to_have_attribute("href", f"/bookings/{slot.pk}/")
+    expect(opens).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(name.first).to_be_focused()
+    if view == "timeline":
+        drag(page, place(page, 0, 2, 6), place(page, 0, 2, 11))
+        expect(page.locator("#dialog #id_start")).to_have_value(f"{at(2, 6):%Y-%m-%dT%H:%M}")
