@@ -281,7 +281,7 @@ def picked(data: bytes, shape: tuple[int, int]) -> list[list[float]]:
     with tempfile.NamedTemporaryFile(prefix="emhub-agent-", suffix=".cs") as handle:
         handle.write(data)
         handle.flush()
-        rows = cs.read(handle.name, lambda name: name in (x, y))
+        rows = cs.read(handle.name, lambda name: name in ("uid", x, y))
     if not rows:
         return []
     if x not in rows or y not in rows or rows[x].ndim != 1 or rows[y].ndim != 1:
@@ -311,7 +311,8 @@ class Session:
 class CryosparcLiveReader(Reader):
     """Follows the Live sessions of a project on the CryoSPARC server at the address ``place``.
 
-    A server that does not answer is asked again at the next look.
+    A server that does not answer is asked again at the next look. Raises ReaderError there where it has not
+    answered yet, and where it refuses the password.
     """
 
     software = "CryoSPARC Live"
@@ -351,7 +352,7 @@ class CryosparcLiveReader(Reader):
         self.again: set[tuple[str, int]] = set()
         self._sessions: dict[str, Session] = {}
         self._said: set[str] = set()
-        self._is_away = False
+        self._has_answered = self._is_away = False
 
     # the interface
 
@@ -360,9 +361,12 @@ class CryosparcLiveReader(Reader):
             server = self._connected()
             documents = server.sessions(self.project)
         except Trouble as error:
+            if not self._has_answered:
+                raise ReaderError(f"{error}.") from error
             self._away(error)
             # Nothing new; a run that is not told of would count as gone.
             return [self._nothing(session) for session in self._sessions.values()]
+        self._has_answered = True
         if self._is_away:
             self._is_away = False
             log.info("CryoSPARC at %s answers again.", self.url)
