@@ -1,30 +1,45 @@
-"""The live page's data: a run's rows as columns, bins and deltas by revision.
+"""The live page's data: a run's rows reduced for charts, deltas by revision, and the verdict on them.
 
 Reads only, and never inside a transaction: on SQLite that would take the write lock. A change committed between
 two of these queries is therefore told twice at most (rows carry their own revisions), never missed: the run's
-revision is read first. Nothing here grows with the number of micrographs but by what has changed, and a first
-load sends the newest `LIMIT` of them.
+revision is read first. The rows themselves come from memory (packed.py), so that nothing here grows with the
+number of micrographs but by what has changed, and charts get what reduction.py leaves of many.
 """
 
 import hashlib
 from dataclasses import dataclass, field
 
+import numpy as np
 import orjson
 from django.utils import timezone
 
-from preprocessing import live_words
+from preprocessing import live_words, packed, reduction
 from preprocessing.histograms import MEASURED_FIELDS, MEASURES
 from preprocessing.models import ClassAverage, Micrograph, ProcessingRun, RunEvent
 from preprocessing.reading import image_url
+from preprocessing.reduction import View
+from preprocessing.state import State, limits_of, state_of
+from preprocessing.verdict import LIMITS, bounds_of, verdict
 
-LIMIT = 5000
+#: More changes than this at once are told as a first load.
+LIMIT = 2000
 EVENTS = 50
 CLASSES = 500
+AXES = ("number", "time")
 
-
-# The quantities drawn over the session; their names are those of their columns and histograms.
-SERIES = ("defocus", "ctf_resolution", "motion_total")
-SERIES_FIELDS = tuple(dict.fromkeys(name for key in SERIES for name in MEASURES[key].fields))
+# The quantities drawn over the session, as people look at them; their names are those of their histograms.
+SERIES = (
+    "ctf_resolution",
+    "defocus",
+    "motion_total",
+    "particles",
+    "astigmatism",
+    "ice_thickness",
+    "motion_early",
+    "motion_late",
+    "phase_shift",
+    "ctf_score",
+)
 
 
 class NoSuchRun(LookupError):
@@ -38,36 +53,53 @@ class Reading:
     session: object
     runs: list[ProcessingRun]
     run: ProcessingRun | None
-    state: live_words.State
+    state: State
+    now: object
     counters: dict = field(default_factory=dict)
 
     @property
+    def limits(self):
+        return limits_of(self.session)
+
+    @property
     def etag(self) -> str:
-        """Changes whenever anything the page shows does; the clock's part is in the state's words."""
+        """Changes whenever anything the page shows does; once a minute too while the clock moves rates."""
         parts = [
             self.session.status,
-            self.state.text,
+            self.session.data_bytes,
+            self.state.words,
             self.run and self.run.pk,
             self.counters,
+            [getattr(self.limits, name) for pair in LIMITS.values() for name in pair if name],
+            self.session.is_running and int(self.now.timestamp() // 60),
             [
                 (run.pk, run.revision, run.status, run.label, run.last_seen_at, run.micrographs)
                 for run in self.runs
             ],
         ]
-        return '"' + hashlib.blake2b(orjson.dumps(parts), digest_size=12).hexdigest() + '"'
+        return f'"{tag_of(parts)}"'
 
-    def answer(self, after: int = 0) -> dict:
+    def table(self) -> packed.Table | None:
+        return None if self.run is None else packed.table(self.run)
+
+    def verdict(self) -> dict:
+        return verdict(
+            self.session, self.table(), self.limits, self.state, self.counters["movies"], now=self.now
+        )
+
+    def answer(self, after: int = 0, axis: str | None = None) -> dict:
         """Everything on the page that changed since the run's revision `after` (0: all)."""
         data = {
-            "now": timezone.now().timestamp(),
+            "now": self.now.timestamp(),
             "session": {"name": self.session.name, "running": self.session.is_running},
             "state": {
-                "key": self.state.key,
+                "key": self.state.code,
                 "level": self.state.level,
                 "icon": self.state.icon,
-                "text": self.state.text,
+                "text": self.state.words,
             },
             "counters": self.counters,
+            "verdict": self.verdict(),
             "runs": [run_choice(run) for run in self.runs],
             "run": None,
         }
@@ -79,44 +111,51 @@ class Reading:
         if since and since == self.run.revision:
             return data | {"micrographs": None, "classes": None, "events": []}
         heavy = ProcessingRun.objects.values("parameters", "histograms").get(pk=self.run.pk)
+        table = self.table()
         return data | {
             "parameters": heavy["parameters"],
             "histograms": histograms(heavy["histograms"]),
-            "micrographs": columns(self.run, since),
+            "throughput": reduction.throughput(table.time),
+            "beam_shifts": bool((~np.isnan(table.rows["beam_shift_x"])).any()),
+            "micrographs": changes(table, since) or whole(table, axis),
             "classes": newest_classes(self.session, self.run, since),
             "events": events(self.run, since),
         }
 
 
+def tag_of(parts: list) -> str:
+    """A short name for these values: the same for the same."""
+    return hashlib.blake2b(orjson.dumps(parts), digest_size=12).hexdigest()
+
+
 def read(session, run_id: int | None = None, now=None) -> Reading:
-    """Look at a session (with its summary, booking, microscope and lab) by one of its runs.
+    """Look at a session (with what state.RELATED names) by one of its runs.
 
     Without `run_id` by the leading one: most micrographs, then the newest. Raises NoSuchRun.
     """
-    runs = list(
-        ProcessingRun.objects.filter(session=session).defer("parameters", "histograms").order_by("id")
-    )
-    if run_id is None:
-        run = max(runs, key=lambda run: (run.micrographs, run.pk), default=None)
-    else:
-        run = next((run for run in runs if run.pk == run_id), None)
-        if run is None:
-            raise NoSuchRun(run_id)
-    newest_at = None
-    if run is not None and run.micrographs:
-        newest_at = (
-            Micrograph.objects.filter(run=run)
-            .order_by("-exposure_id")
-            .values_list("created_at", flat=True)[:1]
-        )
-        newest_at = next(iter(newest_at), None)
+    now = now or timezone.now()
+    runs, run = runs_and(session, run_id)
     return Reading(
         session=session,
         runs=runs,
         run=run,
-        state=live_words.state(session, run, newest_at=newest_at, now=now),
+        state=state_of(session, now),
+        now=now,
         counters=counters(session, run),
     )
+
+
+def runs_and(session, run_id: int | None = None) -> tuple[list[ProcessingRun], ProcessingRun | None]:
+    """The session's runs without their heavy columns, and the one meant: by its id or else the leading one."""
+    runs = list(
+        ProcessingRun.objects.filter(session=session).defer("parameters", "histograms").order_by("id")
+    )
+    if run_id is None:
+        return runs, max(runs, key=lambda run: (run.micrographs, run.pk), default=None)
+    run = next((run for run in runs if run.pk == run_id), None)
+    if run is None:
+        raise NoSuchRun(run_id)
+    return runs, run
 
 
 def counters(session, run) -> dict:
@@ -129,6 +168,7 @@ def counters(session, run) -> dict:
         "ctf_estimated": run.ctf_estimated if run else 0,
         "picked": run.picked if run else 0,
         "particles": run.particles if run else 0,
+        "classes": run.classes if run else 0,
     }
 
 
@@ -156,51 +196,182 @@ def run_facts(run) -> dict:
     }
 
 
-def columns(run, after: int = 0) -> dict:
-    """Micrographs changed since `after` as columns of equal length, in the order of their exposures.
+# -- Rows --------------------------------------------------------------------------------------------------
 
-    `reset` says that these replace what the reader has: at first, and when more than `LIMIT` have changed, in
-    both cases with the newest `LIMIT`. `acquired` and `reported` are seconds since 1970 (UTC); `pictures` is
-    1 for the micrograph's, plus 2 for its power spectrum's.
+
+def columns(table: packed.Table, places: np.ndarray) -> dict:
+    """Rows as columns of equal length.
+
+    `number` is the image number; `acquired` and `reported` are seconds since 1970 (UTC); `flags` adds 1 for the
+    micrograph's picture, 2 for its power spectrum's, 4 where the pipeline rejected it, 8 and 16 where a person
+    accepted or rejected it; `series` has the quantities that were ever sent, in the unit shown and a digit finer
+    than people read them; `angle` is that of the astigmatism (°).
     """
-    rows = Micrograph.objects.filter(run=run).values(
-        "id",
-        "exposure_id",
-        "exposure__acquired_at",
-        "created_at",
-        "micrograph_image",
-        "psd_image",
-        *SERIES_FIELDS,
-    )
-    reset = after == 0
-    if not reset:
-        changed = list(rows.filter(revision__gt=after).order_by("revision")[: LIMIT + 1])
-        reset = len(changed) > LIMIT
-    if reset:
-        # By the unique index (run, exposure), backwards: the newest without looking at the others.
-        changed = list(rows.order_by("-exposure_id")[:LIMIT])
-    changed.sort(key=lambda row: row["exposure_id"])
+    rows = table.rows[places]
+    angle = table.column("defocus_angle")[places]
     return {
-        "reset": reset,
-        "total": run.micrographs,
-        "limit": LIMIT,
-        "id": [row["id"] for row in changed],
-        "exposure": [row["exposure_id"] for row in changed],
-        "acquired": [_seconds(row["exposure__acquired_at"]) for row in changed],
-        "reported": [_seconds(row["created_at"]) for row in changed],
-        "pictures": [bool(row["micrograph_image"]) + 2 * bool(row["psd_image"]) for row in changed],
-        "series": {key: [_rounded(key, row) for row in changed] for key in SERIES},
+        "id": rows["id"].copy(),
+        "exposure": rows["exposure"].copy(),
+        "number": table.number[places],
+        "acquired": _seconds_of(rows["acquired"]),
+        "reported": _seconds_of(rows["reported"]),
+        "flags": rows["flags"].copy(),
+        "series": {
+            key: np.round(table.measure(key)[places], live_words.digits(key) + 1)
+            for key in SERIES
+            if key in table.sent
+        },
+        "angle": None if np.isnan(angle).all() else np.round(angle),
     }
 
 
-def _seconds(moment) -> int | None:
-    return None if moment is None else int(moment.timestamp())
+def _seconds_of(times: np.ndarray) -> np.ndarray | list | None:
+    """Whole seconds; None where none is known."""
+    unknown = np.isnan(times)
+    if unknown.all():
+        return None
+    if unknown.any():
+        return [None if each else int(time) for each, time in zip(unknown, times, strict=True)]
+    return times.astype(np.int64)
 
 
-def _rounded(key: str, row: dict) -> float | None:
-    """The value in the unit shown, a digit finer than people read it."""
-    value = MEASURES[key].value(row)
-    return None if value is None else round(value, live_words.digits(key) + 1)
+def changes(table: packed.Table, after: int) -> dict | None:
+    """The rows that changed since the revision `after`; None where that is everything or too much at once."""
+    if after == 0:
+        return None
+    changed = table.rows["revision"] > after
+    if int(changed.sum()) > LIMIT:
+        return None
+    places = table.order[changed[table.order]]
+    return {"reset": False, "total": len(table)} | columns(table, places)
+
+
+def whole(table: packed.Table, axis: str | None = None) -> dict | orjson.Fragment:
+    """The charts' first load: the whole session along an axis, packed as JSON once for each revision.
+
+    Without `axis` by time where every row's is known, else by image number.
+    """
+    view = View(axis or usual_axis(table))
+    return orjson.Fragment(table.keep(("whole", view), lambda: dump(look(table, view))))
+
+
+def usual_axis(table: packed.Table) -> str:
+    known = ~np.isnan(table.rows["acquired"])
+    return "time" if len(table) and known.all() else "number"
+
+
+def dump(data) -> bytes:
+    return orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def look(table: packed.Table, view: View) -> dict:
+    """What charts draw of a view: all of its rows or, of many, those that reduction.py chooses, with medians.
+
+    `reset` says that this replaces what the reader has of the view; `rows` is how many there are in it, `complete`
+    whether all of them are here; `medians` (None where complete) is the line to draw: `x` and `series`.
+    """
+    order, x = reduction.seen(table, view)
+    keys = [key for key in SERIES if key in table.sent]
+    places = reduction.chosen(table, order, keys, reduction.TAIL if view.stop is None else 0)
+    complete = len(places) == len(order)
+    medians = None
+    if not complete:
+        medians = reduction.medians(table, order, x, keys)
+        for key in keys:
+            medians["series"][key] = np.round(medians["series"][key], live_words.digits(key) + 1)
+    return {
+        "reset": True,
+        "total": len(table),
+        "axis": view.axis,
+        "rows": len(order),
+        "complete": complete,
+        "medians": medians,
+    } | columns(table, order[places])
+
+
+def look_closer(run: ProcessingRun, view: View, limits) -> dict:
+    """A part of the session: its rows as `look` gives them, histograms of all of them, and how many are usable."""
+    table = packed.table(run)
+    order, _ = reduction.seen(table, view)
+    judged, good = reduction.usable(table, bounds_of(limits))
+    keys = [key for key in SERIES if key in table.sent]
+    return look(table, view) | {
+        "histograms": histograms(reduction.counts(table, order, keys)),
+        "judged": int(judged[order].sum()),
+        "usable": int(good[order].sum()),
+    }
+
+
+def pair(run: ProcessingRun, view: View, across: str, up: str) -> dict:
+    """Two quantities against each other, of many rows one for each visible spot: see reduction.scatter."""
+    table = packed.table(run)
+    order, _ = reduction.seen(table, view)
+    if across not in table.sent or up not in table.sent:
+        return {"x": [], "y": [], "id": [], "count": [], "total": 0}
+    found = reduction.scatter(table, order, across, up)
+    places = found["places"]
+    return {
+        "x": np.round(table.measure(across)[places], live_words.digits(across) + 1),
+        "y": np.round(table.measure(up)[places], live_words.digits(up) + 1),
+        "id": table.rows["id"][places],
+        "count": found["count"],
+        "total": found["total"],
+    }
+
+
+# How many groups are listed, and how many shifts are drawn.
+MOST_GROUPS = 100
+MOST_SHIFTS = 2000
+
+
+def beam_shifts(run: ProcessingRun) -> orjson.Fragment:
+    """Groups of beam shifts with the medians of each, the largest first, and shifts to draw (the newest)."""
+    table = packed.table(run)
+    return orjson.Fragment(table.keep("shifts", lambda: dump(_beam_shifts(table))))
+
+
+def _beam_shifts(table: packed.Table) -> dict:
+    x, y = table.column("beam_shift_x"), table.column("beam_shift_y")
+    known = np.flatnonzero(~(np.isnan(x) | np.isnan(y)))
+    keys = [key for key in SERIES if key in table.sent]
+    labels = reduction.beam_shift_groups(x[known], y[known])
+    within = labels < MOST_GROUPS
+    groups, sizes, found = reduction.grouped(
+        labels[within], {key: table.measure(key)[known][within] for key in keys}
+    )
+    _, _, centres = reduction.grouped(labels[within], {"x": x[known][within], "y": y[known][within]})
+    newest = np.argsort(table.rows["exposure"][known], kind="stable")[-MOST_SHIFTS:]
+    return {
+        "total": len(known),
+        "groups": int(labels.max()) + 1 if len(labels) else 0,
+        "shifts": {
+            "x": np.round(x[known][newest], 4),
+            "y": np.round(y[known][newest], 4),
+            "group": labels[newest],
+            "id": table.rows["id"][known][newest],
+        },
+        "rows": [
+            {
+                "group": int(group),
+                "count": int(size),
+                "x": float(centres["x"][place]),
+                "y": float(centres["y"][place]),
+                "medians": _plain({key: found[key][place] for key in keys}),
+            }
+            for place, (group, size) in enumerate(zip(groups, sizes, strict=True))
+        ],
+    }
+
+
+def _plain(medians: dict) -> dict:
+    """Rounded as people read them; None for unknown."""
+    return {
+        key: None if np.isnan(value) else round(float(value), live_words.digits(key) + 1)
+        for key, value in medians.items()
+    }
+
+
+# -- Classes, messages, histograms ---------------------------------------------------------------------------
 
 
 def newest_classes(session, run, after: int = 0) -> dict | None:
@@ -282,6 +453,10 @@ def series_facts() -> list[dict]:
         }
         for key in SERIES
     ]
+
+
+def _seconds(moment) -> int | None:
+    return None if moment is None else int(moment.timestamp())
 
 
 def micrograph_detail(session, pk: int) -> dict | None:

@@ -2,12 +2,24 @@
 
 from django.urls import path
 
-from preprocessing import export_views, live_views
+from preprocessing import browse_views, export_views, live_views
 from preprocessing.api.views import ImageView
 
 app_name = "preprocessing"
 
 urlpatterns = [
+    path("sessions/<slug:name>/micrographs/", browse_views.MicrographsPage.as_view(), name="micrographs"),
+    path(
+        "sessions/<slug:name>/micrographs/data/",
+        browse_views.MicrographsData.as_view(),
+        name="micrographs-data",
+    ),
+    path("sessions/<slug:name>/micrographs/next/", browse_views.NextView.as_view(), name="micrographs-next"),
+    path("sessions/<slug:name>/micrographs/verdict/", browse_views.VerdictView.as_view(), name="verdict"),
+    path(
+        "sessions/<slug:name>/micrographs/undo/<int:pk>/", browse_views.UndoView.as_view(), name="verdict-undo"
+    ),
+    path("sessions/<slug:name>/micrographs/<int:pk>/", browse_views.MicrographView.as_view(), name="micrograph"),
     path("sessions/<slug:name>/report.pdf", export_views.ReportView.as_view(), name="report"),
     path("sessions/<slug:name>/micrographs.csv", export_views.MicrographsCSVView.as_view(), name="csv"),
     path("sessions/<slug:name>/micrographs.star", export_views.MicrographsStarView.as_view(), name="star"),
@@ -16,6 +28,12 @@ urlpatterns = [
     path("sessions/<slug:name>/images/<str:file>", ImageView.as_view(), name="image"),
     path("sessions/<slug:name>/live/", live_views.LivePage.as_view(), name="live"),
     path("sessions/<slug:name>/live/data/", live_views.LiveData.as_view(), name="live-data"),
+    path("sessions/<slug:name>/live/range/", live_views.LiveRange.as_view(), name="live-range"),
+    path("sessions/<slug:name>/live/pair/", live_views.LivePair.as_view(), name="live-pair"),
+    path("sessions/<slug:name>/live/shifts/", live_views.LiveShifts.as_view(), name="live-shifts"),
+    path("sessions/<slug:name>/live/limits/", live_views.LiveLimits.as_view(), name="live-limits"),
+    path("sessions/<slug:name>/where/", live_views.WherePage.as_view(), name="where"),
+    path("sessions/<slug:name>/where/data/", live_views.WhereData.as_view(), name="where-data"),
     path(
         "sessions/<slug:name>/live/micrographs/<int:pk>/",
         live_views.LiveMicrograph.as_view(),

@@ -1,8 +1,13 @@
-/* The run's micrographs as columns of equal length in the order of their exposures, merged from the server's deltas. */
+/* The run's micrographs as columns of equal length in the order of their exposures, merged from the server's blocks.
+
+   The first block may be a choice of many rows (`complete` is false then); what changes later, and what a closer look
+   brings, is added to it. */
 (() => {
   "use strict";
   const live = window.EMhubLive;
-  const PLAIN = ["id", "exposure", "acquired", "reported", "pictures"];
+  const PLAIN = ["id", "exposure", "number", "acquired", "reported", "flags", "angle"];
+  const PICTURE = 1;
+  const SPECTRUM = 2;
 
   class Columns {
     constructor(keys) {
@@ -15,16 +20,14 @@
       this.series = Object.fromEntries(this.keys.map((key) => [key, []]));
       this.place = new Map();
       this.total = 0;
-      this.limit = Infinity;
+      this.complete = true;
+      this.medians = null;
+      /** Image numbers may have moved: older exposures came in between. */
+      this.stale = false;
     }
 
     get length() {
       return this.id.length;
-    }
-
-    /** The image number of a row: its rank in the whole run, also where only the newest are here. */
-    number(row) {
-      return Math.max(this.total, this.length) - this.length + row + 1;
     }
 
     row(id) {
@@ -40,34 +43,40 @@
       return this.acquired[row] ?? this.reported[row];
     }
 
-    /** Take a delta; answers the ids it holds. Rows older than the oldest kept are not taken up. */
+    /** 1 for the micrograph's picture, plus 2 for its power spectrum. */
+    pictures(row) {
+      return this.flags[row] & (PICTURE | SPECTRUM);
+    }
+
+    /** Take a block; answers the ids it holds and how many of them are new. */
     merge(block) {
-      if (block.reset) this.clear();
-      this.limit = block.limit;
-      const all = this.#all();
-      const full = this.length >= block.limit;
-      const oldest = full ? this.exposure[0] : -Infinity;
+      if (block.reset) {
+        this.clear();
+        this.complete = block.complete;
+        this.medians = block.medians;
+      }
+      const known = this.length;
+      const newest = known ? this.exposure[known - 1] : -Infinity;
       let ordered = true;
       block.id.forEach((id, from) => {
         let to = this.place.get(id);
         if (to === undefined) {
-          if (block.exposure[from] < oldest) return;
           to = this.length;
           if (to > 0 && block.exposure[from] < this.exposure[to - 1]) ordered = false;
+          if (!block.closer && block.exposure[from] < newest) this.stale = !this.complete;
           this.place.set(id, to);
         }
-        for (const name of PLAIN) this[name][to] = block[name][from];
-        for (const key of this.keys) this.series[key][to] = block.series[key][from];
+        for (const name of PLAIN) this[name][to] = block[name] ? block[name][from] : null;
+        for (const key of this.keys) this.series[key][to] = block.series[key] ? block.series[key][from] : null;
       });
       this.total = block.total;
       if (!ordered) {
         const order = this.exposure.map((_, row) => row).sort((a, b) => this.exposure[a] - this.exposure[b]);
-        for (const column of all) column.splice(0, column.length, ...order.map((row) => column[row]));
+        for (const column of this.#all()) column.splice(0, column.length, ...order.map((row) => column[row]));
+        this.place = new Map(this.id.map((id, row) => [id, row]));
       }
-      const surplus = this.length - this.limit;
-      if (surplus > 0) for (const column of all) column.splice(0, surplus);
-      if (!ordered || surplus > 0) this.place = new Map(this.id.map((id, row) => [id, row]));
-      return new Set(block.id);
+      if (this.complete) this.number = this.id.map((_, row) => row + 1);
+      return { touched: new Set(block.id), fresh: this.length - known };
     }
 
     #all() {

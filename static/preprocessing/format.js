@@ -36,6 +36,14 @@
       if (share > 0 && share < 0.0005) return "<0.1%";
       return `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)}%`;
     },
+    /** Bytes in powers of 1000, as disks are sold: ["1.8", "TB"]; null where unknown. */
+    size(bytes) {
+      if (!known(bytes)) return null;
+      const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+      let unit = 0;
+      while (bytes >= 999.5 && unit < units.length - 1) [bytes, unit] = [bytes / 1000, unit + 1];
+      return [format.fixed(bytes, unit && bytes < 99.95 ? 1 : 0), units[unit]];
+    },
     /** "14:02", with seconds where asked. */
     time(seconds, withSeconds = false) {
       const name = withSeconds ? "seconds" : "minutes";

@@ -28,6 +28,13 @@
       this.#ask();
     }
 
+    /** Ask without waiting for the next turn; `anew`: for an answer whatever the reader has. */
+    now(anew = false) {
+      if (anew) this.etag = null;
+      if (this.asking) this.again = true;
+      else this.#later(0);
+    }
+
     #seen() {
       if (document.visibilityState === "hidden") return clearTimeout(this.timer);
       // Also after a logout: people log in again in another tab.
@@ -96,7 +103,8 @@
       } finally {
         clearTimeout(timeout);
         this.asking = null;
-        this.#later(wait);
+        this.#later(this.again ? 0 : wait);
+        this.again = false;
       }
     }
   }

@@ -37,7 +37,9 @@
       this.columns = columns;
       this.root.hidden = columns.length === 0;
       for (const id of touched) this.details.delete(id);
-      const pictures = (this.pictures = columns.pictures.reduce((all, bits) => all | bits, 0));
+      let pictures = 0;
+      for (let row = 0; row < columns.length; row++) pictures |= columns.pictures(row);
+      this.pictures = pictures;
       this.part("micrograph").closest("figure").hidden = !(pictures & 1);
       this.part("psd").closest("figure").hidden = !(pictures & 2);
       if (run.width && run.height && !this.part("micrograph").querySelector("img")) this.#shape(run.width, run.height);
@@ -48,17 +50,17 @@
       this.#where();
     }
 
-    /** The reader picks a row: it stays until they return to the newest. */
-    select(row) {
-      this.following = this.columns.id[row] === this.#newest();
-      this.#choose(this.columns.id[row]);
+    /** The reader picks a micrograph: it stays until they return to the newest. */
+    select(id) {
+      this.following = id === this.#newest();
+      this.#choose(id);
       this.#where();
     }
 
     step(by) {
       if (!this.columns || this.columns.length === 0) return;
       const row = this.columns.row(this.id) + by;
-      if (row >= 0 && row < this.columns.length) this.select(row);
+      if (row >= 0 && row < this.columns.length) this.select(this.columns.id[row]);
     }
 
     follow() {
@@ -74,16 +76,17 @@
      * picture, or the newest of all.
      */
     #newest() {
-      const { id, pictures, series } = this.columns;
+      const { columns } = this;
+      const { id, series } = columns;
       const last = id.length - 1;
       if (last < 0) return null;
       const sent = this.pictures;
-      const fitted = this.columns.any("ctf_resolution");
+      const fitted = columns.any("ctf_resolution");
       for (let row = last; row >= 0 && row > last - RECENT; row--) {
-        const whole = (pictures[row] & sent) === sent;
+        const whole = (columns.pictures(row) & sent) === sent;
         if (whole && (!fitted || series.ctf_resolution[row] !== null)) return id[row];
       }
-      for (let row = last; row >= 0; row--) if (pictures[row] & 1) return id[row];
+      for (let row = last; row >= 0; row--) if (columns.pictures(row) & 1) return id[row];
       return id[last];
     }
 
@@ -105,12 +108,13 @@
     #where() {
       const row = this.columns.row(this.id);
       const last = this.columns.length - 1;
-      const number = row < 0 ? format.DASH : format.integer(this.columns.number(row));
+      const number = row < 0 ? format.DASH : format.integer(this.columns.number[row]);
       write(this.part("number"), number);
       write(this.part("total"), format.integer(this.columns.total));
       this.part("older").disabled = row <= 0;
       this.part("newer").disabled = row < 0 || row >= last;
-      const newer = row < 0 ? this.columns.length : last - row;
+      const numbers = this.columns.number;
+      const newer = row < 0 ? 0 : numbers[last] - numbers[row];
       const chip = this.part("follow");
       chip.classList.toggle("live-chip-on", !this.following);
       chip.setAttribute("aria-pressed", String(this.following));

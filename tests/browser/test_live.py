@@ -395,7 +395,7 @@ def test_hundreds_of_micrographs_with_pictures(page, pipeline, session, address,
     page.goto(address)
     expect(page.locator("[data-viewer=micrograph] img")).to_be_visible()
     expect(page.locator("[data-viewer=number]")).to_have_text("300")
-    expect(counter(page, "rate")).to_have_text(re.compile(r"^(29\d|30\d)$"))
+    expect(page.locator("[data-verdict=rate_now]")).to_have_text(re.compile(r"^(29\d|30\d) per hour$"))
     expect(page.locator(".live-class")).to_have_count(24)
     shot(page, "live")
 
@@ -408,7 +408,14 @@ def test_on_a_phone_sentence_counters_and_picture_come_first(page, pipeline, add
     expect(page.locator("[data-viewer=micrograph] img")).to_be_visible()
     tops = [
         page.locator(selector).bounding_box()["y"]
-        for selector in ("#live-state", ".live-counters", "#live-viewer", "#live-charts", "#live-run")
+        for selector in (
+            "#live-state",
+            ".live-verdict",
+            "#live-viewer",
+            "#live-charts",
+            "#live-panels",
+            "#live-run",
+        )
     ]
     assert tops == sorted(tops)
     image = page.locator("[data-viewer=micrograph] img").bounding_box()

@@ -8,9 +8,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from preprocessing import ingest, live
+from preprocessing import ingest, live, reduction
 from preprocessing.identity import identity
-from preprocessing.models import ClassAverage, Micrograph, ProcessingRun
+from preprocessing.models import ClassAverage, Micrograph
+from preprocessing.state import RELATED, state_of
+from sessions_app.models import Session, SessionSummary
 from tests.factories import (
     BookingFactory,
     FinishedSessionFactory,
@@ -68,13 +70,16 @@ class TestColumns:
         )
         block = ask(client, session).json()["micrographs"]
         assert block["series"] == {
-            "defocus": [1.45, 0.8],
             "ctf_resolution": [3.46, None],
+            "defocus": [1.45, 0.8],
             "motion_total": [None, 12.34],
+            "astigmatism": [100.0, None],
         }
         assert block["exposure"] == sorted(block["exposure"])
-        assert {len(block[name]) for name in ("id", "exposure", "acquired", "reported", "pictures")} == {2}
-        assert (block["reset"], block["total"]) == (True, 2)
+        assert block["number"] == [1, 2]
+        assert {len(block[name]) for name in ("id", "exposure", "reported", "flags")} == {2}
+        assert (block["acquired"], block["angle"]) == (None, None)
+        assert (block["reset"], block["complete"], block["total"], block["rows"]) == (True, True, 2, 2)
 
     def test_acquisition_time_is_told_where_it_is_known(self, client, session, owner):
         run = open_run(session)
@@ -83,25 +88,38 @@ class TestColumns:
         ingest.change_exposures(session.pk, {identity("b.tiff"): {"acquired_at": at}})
         assert ask(client, session).json()["micrographs"]["acquired"] == [None, int(at.timestamp())]
 
-    def test_pictures_are_flagged(self, client, session, owner):
+    def test_pictures_and_verdicts_are_flagged(self, client, session, owner):
         run = open_run(session)
-        report(run, ("a.tiff", {}), ("b.tiff", {}), ("c.tiff", {}))
+        report(run, ("a.tiff", {}), ("b.tiff", {}), ("c.tiff", {}), ("d.tiff", {"rejected": True}))
         rows = list(Micrograph.objects.order_by("exposure_id"))
         rows[1].micrograph_image = rows[2].micrograph_image = "m.png"
         rows[2].psd_image = "p.png"
         Micrograph.objects.bulk_update(rows, ["micrograph_image", "psd_image"])
-        assert ask(client, session).json()["micrographs"]["pictures"] == [0, 1, 3]
+        ingest.change_exposures(session.pk, {identity("a.tiff"): {"verdict": "rejected"}})
+        assert ask(client, session).json()["micrographs"]["flags"] == [16, 1, 3, 4]
 
-    def test_a_first_load_is_bounded_to_the_newest(self, client, session, owner, monkeypatch):
-        monkeypatch.setattr(live, "LIMIT", 4)
+    def test_a_first_load_of_many_keeps_extremes_and_the_newest(self, client, session, owner, monkeypatch):
+        monkeypatch.setattr(reduction, "WHOLE", 200)
+        monkeypatch.setattr(reduction, "BUDGET", 100)
+        monkeypatch.setattr(reduction, "TAIL", 20)
+        monkeypatch.setattr(reduction, "LEAST_BUCKETS", 10)
         run = open_run(session)
-        report(run, *movies(0, 10))
-        # A late value makes an old row the last changed; it is not one of the newest for that.
-        report(run, *movies(0, 1, ctf_resolution=4.0))
-        data = ask(client, session).json()
-        newest = list(Micrograph.objects.order_by("-exposure_id").values_list("pk", flat=True)[:4])
-        assert data["micrographs"]["id"] == newest[::-1]
-        assert data["micrographs"]["total"] == data["counters"]["micrographs"] == 10
+        report(run, *movies(0, 1000, ctf_resolution=4.0, motion_total=5.0))
+        report(run, *movies(333, 1, ctf_resolution=9.0), *movies(444, 1, motion_total=0.5))
+        block = ask(client, session, axis="number").json()["micrographs"]
+        assert (block["complete"], block["total"], block["rows"]) == (False, 1000, 1000)
+        assert len(block["id"]) < 200
+        shown = dict(
+            zip(
+                block["number"],
+                zip(block["series"]["ctf_resolution"], block["series"]["motion_total"], strict=True),
+                strict=True,
+            )
+        )
+        assert shown[334] == (9.0, 5.0)
+        assert shown[445] == (4.0, 0.5)
+        assert list(shown)[-20:] == list(range(981, 1001))
+        assert set(block["medians"]["series"]["ctf_resolution"]) == {4.0}
 
 
 class TestDeltas:
@@ -120,13 +138,14 @@ class TestDeltas:
         run = open_run(session)
         report(run, *movies(0, 3))
         first = ask(client, session)
-        ProcessingRun.objects.update(last_seen_at=timezone.now() - datetime.timedelta(minutes=20))
+        heard = timezone.now() - datetime.timedelta(minutes=20)
+        SessionSummary.objects.update(last_seen_at=heard)
         answer = ask(client, session, after=first.json()["run"]["revision"], etag=first["ETag"])
         assert answer.status_code == 200
-        assert answer.json()["state"]["key"] == "silent"
+        assert answer.json()["state"]["key"] == "pipeline_silent"
         assert answer.json()["micrographs"] is None
 
-    def test_more_changes_than_fit_start_over_with_the_newest(self, client, session, owner, monkeypatch):
+    def test_more_changes_than_fit_start_over(self, client, session, owner, monkeypatch):
         monkeypatch.setattr(live, "LIMIT", 4)
         run = open_run(session)
         report(run, *movies(0, 2))
@@ -136,7 +155,18 @@ class TestDeltas:
         assert (exactly["reset"], len(exactly["id"])) == (False, 4)
         report(run, *movies(6, 1))
         block = ask(client, session, after=revision).json()["micrographs"]
-        assert (block["reset"], len(block["id"]), block["total"]) == (True, 4, 7)
+        assert (block["reset"], len(block["id"]), block["total"]) == (True, 7, 7)
+
+    def test_a_late_exposure_moves_the_numbers_behind_it(self, client, session, owner):
+        early = ingest.record_exposures(session.pk, [ingest.Report("early.tiff", "early", {})])
+        assert early.created == 1
+        run = open_run(session)
+        report(run, *movies(0, 2))
+        revision = ask(client, session).json()["run"]["revision"]
+        report(run, ("early.tiff", {}))
+        delta = ask(client, session, after=revision).json()["micrographs"]
+        assert (delta["number"], delta["total"]) == ([1], 3)
+        assert ask(client, session).json()["micrographs"]["number"] == [1, 2, 3]
 
     def test_a_revision_the_run_never_had_starts_over(self, client, session, owner):
         run = open_run(session)
@@ -265,63 +295,16 @@ class TestRuns:
 
 
 class TestState:
-    """One sentence says how the session stands."""
+    """One sentence says how the session stands, the same everywhere (state.py)."""
 
-    def say(self, session, **change):
-        ProcessingRun.objects.filter(session=session).update(**change)
-        return live.read(session).state
-
-    @pytest.fixture
-    def running(self, session):
+    def test_the_page_says_what_every_other_page_says(self, client, session, owner):
         run = open_run(session, host="gpu01")
         report(run, *movies(0, 1))
-        return session
-
-    def test_no_pipeline(self, session):
-        assert live.read(session).state.key == "no_pipeline"
-
-    def test_a_run_without_micrographs(self, session):
-        open_run(session, host="gpu01")
-        state = live.read(session).state
-        assert state.key == "no_micrograph"
-        assert "RELION on gpu01" in state.text
-
-    def test_collecting_names_microscope_lab_and_end(self, running, settings):
-        state = self.say(running)
-        assert state.key == "collecting"
-        end = timezone.localtime(running.booking.end).strftime("%H:%M")
-        for word in (running.microscope.name, running.lab.name, end):
-            assert word in state.text
-
-    def test_silent_says_since_when(self, running):
-        heard = timezone.now() - datetime.timedelta(minutes=20)
-        state = self.say(running, last_seen_at=heard)
-        assert state.key == "silent"
-        assert timezone.localtime(heard).strftime("%H:%M") in state.text
-
-    def test_alive_without_new_micrographs(self, running):
-        Micrograph.objects.update(created_at=timezone.now() - datetime.timedelta(minutes=40))
-        assert self.say(running).key == "quiet"
-
-    @pytest.mark.parametrize(
-        ("status", "key"),
-        [("queued", "queued"), ("failed", "failed"), ("stopped", "stopped"), ("finished", "run_finished")],
-    )
-    def test_the_runs_own_state(self, running, status, key):
-        assert self.say(running, status=status).key == key
-
-    def test_a_finished_session_whose_pipeline_still_works(self):
-        session = FinishedSessionFactory()
-        report(open_run(session), *movies(0, 1))
-        assert self.say(session).key == "processing"
-        assert self.say(session, status="finished", finished_at=timezone.now()).key == "finished"
-
-    def test_a_finished_session_without_pipeline(self):
-        assert live.read(FinishedSessionFactory()).state.key == "finished"
-
-    def test_another_days_time_says_which_day(self, running):
-        state = self.say(running, last_seen_at=timezone.now() - datetime.timedelta(days=2))
-        assert (timezone.localtime() - datetime.timedelta(days=2)).strftime("%b") in state.text
+        session = Session.objects.select_related(*RELATED).get(pk=session.pk)
+        said = state_of(session)
+        data = ask(client, session).json()["state"]
+        assert (data["key"], data["text"], data["level"]) == (said.code, said.words, said.level)
+        assert said.code == "collecting"
 
 
 class TestMicrograph:
@@ -426,6 +409,7 @@ class TestCost:
             session.pk, run.pk, job="j", iteration=1, classes=[{"number": 1, "particles": 5}]
         )
         report(run, *movies(0, 1, ctf_resolution=3.0))
+        ask(client, session)  # The process has looked at the run before.
         few = self.queries(client, session)
         page = reverse("preprocessing:live", args=[session.name])
         with CaptureQueriesContext(connection) as few_page:
@@ -438,6 +422,7 @@ class TestCost:
             iteration=2,
             classes=[{"number": n, "particles": 5} for n in range(1, 40)],
         )
+        ask(client, session)
         many = self.queries(client, session)
         with CaptureQueriesContext(connection) as many_page:
             client.get(page)
@@ -448,9 +433,10 @@ class TestCost:
         report(open_run(session), *movies(0, 5, ctf_resolution=3.0))
         tag = ask(client, session)["ETag"]
         queries = self.queries(client, session, etag=tag)
-        # Login session, person, their labs (two), session, runs, the newest micrograph's time.
-        assert len(queries) == 7
-        assert not any("histograms" in sql or "ctf_resolution" in sql for sql in queries)
+        # Login session, person, their labs (two), session, runs.
+        assert len(queries) == 6
+        heavy = ("histograms", "statistics", "defocus_u", "preprocessing_micrograph")
+        assert not any(name in sql for sql in queries for name in heavy)
 
     def test_reading_writes_and_locks_nothing(self, client, session, owner):
         report(open_run(session), *movies(0, 5))
@@ -467,7 +453,7 @@ class TestPage:
     def test_without_a_pipeline_it_says_how_to_start_one(self, client, session, owner):
         text = self.page(client, session).content.decode()
         assert f"emhub-agent relion PROJECT --url http://testserver --session {session.name}" in text
-        assert "waiting for a pipeline" in text
+        assert "no watcher or pipeline has reported yet" in text
 
     def test_a_finished_session_without_results_offers_no_command(self, client):
         session = FinishedSessionFactory()
@@ -500,4 +486,4 @@ class TestPage:
         session = SessionFactory(booking=BookingFactory(lab=None))
         report(open_run(session), *movies(0, 1))
         client.force_login(session.booking.owner)
-        assert "collecting;" in self.page(client, session).content.decode()
+        assert "Collecting." in self.page(client, session).content.decode()
