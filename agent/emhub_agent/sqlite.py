@@ -40,7 +40,6 @@ class Database:
     def __init__(self, connection: sqlite3.Connection):
         self.connection = connection
         self._until = 0.0
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.set_progress_handler(lambda: int(time.monotonic() > self._until), 10_000)
 
     def query(self, sql: str, *values: Any) -> list[tuple]:
@@ -51,6 +50,13 @@ class Database:
         """
         self._until = time.monotonic() + LONGEST_QUERY
         with _translated():
+            try:
+                return self.connection.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if "decode" not in str(error):
+                    raise
+            # Text that is not UTF-8 is rare, and reading it by a function is slow.
+            self.connection.text_factory = lambda data: data.decode("utf-8", "replace")
             return self.connection.execute(sql, values).fetchall()
 
     def columns(self, table: str) -> set[str]:

@@ -19,11 +19,14 @@ import math
 import os
 import re
 import socket
+import sys
 import time
 from array import array
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from .. import sqlite, star
@@ -437,13 +440,22 @@ class Picks(Deferred):
     def _identity(self) -> tuple:
         return (id(self.table), self.count, self.digest, self.attempt)
 
-    def add(self, id_: int, values: tuple) -> None:
-        self.count += 1
-        self.digest = (self.digest + hash((id_, values))) & 0xFFFFFFFFFFFFFFFF
-        if self.ranges and self.ranges[-1] == id_ - 1:
-            self.ranges[-1] = id_
+    def add(self, rows: list[tuple]) -> None:
+        """Take rows that begin with their id, in the order of their ids."""
+        self.count += len(rows)
+        self.digest = (self.digest + sum(map(hash, rows))) & 0xFFFFFFFFFFFFFFFF
+        first, last = rows[0][0], rows[-1][0]
+        if last - first == len(rows) - 1:
+            self._add_range(first, last)
         else:
-            self.ranges.extend((id_, id_))
+            for row in rows:
+                self._add_range(row[0], row[0])
+
+    def _add_range(self, first: int, last: int) -> None:
+        if self.ranges and self.ranges[-1] == first - 1:
+            self.ranges[-1] = last
+        else:
+            self.ranges.extend((first, last))
 
     def copy(self) -> Picks:
         found = Picks(self.table, self.name)
@@ -510,7 +522,7 @@ class SetTable:
         self.rows: dict[str, dict[str, Any]] = {}
         self.properties: dict[str, str] = {}
         self.serial = 0
-        self.changed: OrderedDict[str, int] = OrderedDict()
+        self.changes: deque[tuple[int, list[str]]] = deque(maxlen=8)
         self._state: tuple | None = None
         self._broken: tuple | None = None
         self._edges: tuple = (None, None)  # the first and the last row as they were
@@ -518,14 +530,13 @@ class SetTable:
         self._is_doubted = False
         self._next_whole = 0.0
 
-    def since(self, serial: int) -> list[str]:
-        """Return the names of the items that changed after this serial, newest first."""
-        found = []
-        for name in reversed(self.changed):
-            if self.changed[name] <= serial:
-                break
-            found.append(name)
-        return found
+    def since(self, serial: int) -> Iterable[str]:
+        """Return the names of the items that changed after this serial; of all where that is long ago."""
+        if serial == self.serial:
+            return ()
+        if not self.changes or self.changes[0][0] > serial + 1:
+            return list(self.rows)
+        return [name for number, names in self.changes if number > serial for name in names]
 
     def refresh(self, protocol: Protocol, output: Output) -> None:
         self.protocol, self.output = protocol, output
@@ -559,14 +570,12 @@ class SetTable:
         self._state = state
         self.touch(touched)
 
-    def touch(self, names: Iterable[str]) -> None:
-        serial = self.serial + 1
-        for name in names:
-            self.changed[name] = serial
-            self.changed.move_to_end(name)
-            self.serial = serial
+    def touch(self, names: list[str]) -> None:
+        if names:
+            self.serial += 1
+            self.changes.append((self.serial, names))
 
-    def _read(self, database: sqlite.Database, state: tuple) -> Iterable[str]:
+    def _read(self, database: sqlite.Database, state: tuple) -> list[str]:
         layout = Layout(database, state[1])
         labels, query = layout.select(self.LABELS)
         started = time.monotonic()
@@ -580,12 +589,8 @@ class SetTable:
             self._edges, self._last = (None, None), None
         self.begin(is_whole, layout)
         try:
-            for raw in self._chunks(database, query):
-                values = dict(zip(labels, raw[2:]))
-                try:
-                    self.take(raw[0], values, raw[1])
-                except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
-                    self.reader.warn(self.output.file, f"row {raw[0]} is left out: {error}")
+            for rows in self._chunks(database, query):
+                self.take_all(labels, rows)
         except BaseException:
             # What was taken so far is told; the next look starts from the beginning.
             self._state, self._next_whole = None, 0.0
@@ -605,19 +610,19 @@ class SetTable:
             for edge in self._edges
         )
 
-    def _chunks(self, database: sqlite.Database, query: str) -> Iterator[tuple]:
+    def _chunks(self, database: sqlite.Database, query: str) -> Iterator[list[tuple]]:
         labels = [label for label in self.LABELS if label in self._columns]
         while True:
             if self._last is None:
-                rows = database.query(f"{query} ORDER BY id LIMIT {CHUNK}")
+                found = database.query(f"{query} ORDER BY id LIMIT {CHUNK}")
             else:
-                rows = database.query(f"{query} WHERE id > ? ORDER BY id LIMIT {CHUNK}", self._last)
-            for row in rows:
-                if isinstance(row[0], int):
-                    self._last = row[0]
-                    self._edges = (self._edges[0] or (labels, row), (labels, row))
-                    yield row
-            if len(rows) < CHUNK or not isinstance(rows[-1][0], int):
+                found = database.query(f"{query} WHERE id > ? ORDER BY id LIMIT {CHUNK}", self._last)
+            rows = [row for row in found if isinstance(row[0], int)]
+            if rows:
+                self._last = rows[-1][0]
+                self._edges = (self._edges[0] or (labels, rows[0]), (labels, rows[-1]))
+                yield rows
+            if len(found) < CHUNK or len(rows) < len(found):
                 return
 
     # what the kinds of sets do
@@ -632,23 +637,36 @@ class SetTable:
         self._is_whole = is_whole
         self._fresh: dict[str, dict[str, Any]] = {}
 
+    def take_all(self, labels: list[str], rows: list[tuple]) -> None:
+        for row in rows:
+            try:
+                self.take(row[0], dict(zip(labels, row[2:])), row[1])
+            except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
+                self.reader.warn(self.output.file, f"row {row[0]} is left out: {error}")
+
     def take(self, id_: int, values: dict[str, Any], enabled: Any) -> None:
         raise NotImplementedError
 
     def end(self, is_over: bool) -> list[str]:
         """Bring ``rows`` up to date with what was taken; return the names that changed."""
-        fresh = self._fresh
+        fresh, old = self._fresh, self.rows
+        self._fresh = {}
+        touched = []
+        for name, fields in fresh.items():
+            before = old.get(name)
+            if before == fields:
+                fresh[name] = before  # what was told holds it too
+            else:
+                touched.append(name)
         if not self._is_whole:
-            touched = [name for name, fields in fresh.items() if self.rows.get(name) != fields]
-            self.rows.update(fresh)
+            old.update(fresh)
             return touched
-        old = self.rows
-        if not is_over:
+        gone = [name for name in old if name not in fresh]
+        if is_over:
+            touched += gone
+        else:
             # A file that has shrunk is being written anew: what was there stays until the protocol ends.
-            for name, fields in old.items():
-                fresh.setdefault(name, fields)
-        touched = [name for name, fields in fresh.items() if name not in old or old[name] != fields]
-        touched += [name for name in old if name not in fresh]
+            fresh.update((name, old[name]) for name in gone)
         self.rows = fresh
         return touched
 
@@ -679,7 +697,7 @@ class ItemTable(SetTable):
             fields["rejected"] = self.verdict
         if enabled == 0:
             fields["rejected"] = True
-        self._fresh[name] = fields
+        self._fresh[sys.intern(name)] = fields
 
     def name_of(self, values: dict[str, Any]) -> str:
         return _text(values.get("_micName")) or _base(values.get("_filename"))
@@ -866,24 +884,44 @@ class PickTable(SetTable):
         self._names: dict[int, str] | None = None
         self._new: dict[str, Picks] = {}
 
-    def take(self, id_: int, values: dict[str, Any], enabled: Any) -> None:
-        x, y = number(values.get("_x")), number(values.get("_y"))
-        if x is None or y is None or enabled == 0:
-            return
-        name = _text(values.get("_micName"))
+    def take_all(self, labels: list[str], rows: list[tuple]) -> None:
+        # There are millions of these: they are taken by micrograph.
+        if "_x" not in labels or "_y" not in labels:
+            raise ValueError("it has no coordinates")
+        x, y = labels.index("_x") + 2, labels.index("_y") + 2
+        kinds = (int, float)
+        good = [
+            row
+            for row in rows
+            if row[1] != 0
+            and (type(row[x]) in kinds or number(row[x]) is not None)
+            and (type(row[y]) in kinds or number(row[y]) is not None)
+        ]
+        place = labels.index("_micName") + 2 if "_micName" in labels else 1
+        id_place = labels.index("_micId") + 2 if "_micId" in labels else 1
+        for name, group in groupby(good, key=itemgetter(place)):
+            if isinstance(name, str) and name.strip():
+                self._add(name.strip(), list(group))
+            else:
+                for id_, own in groupby(group, key=itemgetter(id_place)):
+                    self._add(self._name_by_id(id_), list(own))
+
+    def _name_by_id(self, id_: Any) -> str:
+        if self._names is None:
+            self._names = self.reader.names_by_id(self.output.micrographs)
+        return self._names.get(id_, "") if isinstance(id_, int) else ""
+
+    def _add(self, name: str, rows: list[tuple]) -> None:
         if not name:
-            if self._names is None:
-                self._names = self.reader.names_by_id(self.output.micrographs)
-            name = self._names.get(values.get("_micId"), "")
-            if not name:
-                self.reader.warn(self.output.file, "coordinates whose micrograph is not known are left out")
-                return
+            self.reader.warn(self.output.file, "coordinates whose micrograph is not known are left out")
+            return
         picks = self._new.get(name)
         if picks is None:
+            name = sys.intern(name)
             known = None if self._is_whole else self._picks.get(name)
             # A copy: the one before may be waiting to be sent.
             picks = self._new[name] = known.copy() if known else Picks(self, name)
-        picks.add(id_, (x, y))
+        picks.add(rows)
 
     def end(self, is_over: bool) -> list[str]:
         for name, picks in self._new.items():
@@ -1067,7 +1105,8 @@ class Told:
         self.tables: tuple[SetTable, ...] = ()
         self.serials: dict[int, int] = {}
         self.has_ctf = False
-        self.micrographs: dict[str, dict[str, Any]] = {}
+        #: What each table had of a micrograph: the rows themselves, which are replaced and never changed.
+        self.micrographs: dict[str, tuple] = {}
         self.missing: deque[tuple[str, str]] = deque(maxlen=RECENT)
         self.classes: dict[str, tuple | None] = {}
         self.events: set[tuple[str, str]] = set()
@@ -1368,7 +1407,7 @@ class ScipionReader(Reader):
         if tables == told.tables:
             names: list[str] = []
             for table in tables:
-                names += reversed(table.since(told.serials[id(table)]))
+                names += table.since(told.serials[id(table)])
         else:
             names = [name for table in tables for name in table.rows]
             names += told.micrographs
@@ -1378,20 +1417,15 @@ class ScipionReader(Reader):
         return dict.fromkeys(names)
 
     def _tell_micrograph(self, news: RunNews, told: Told, tables: tuple[SetTable, ...], name: str) -> None:
-        fields: dict[str, Any] = {}
-        is_known = False
-        for table in tables:
-            row = table.rows.get(name)
-            if row is not None:
-                is_known = True
-                fields.update(row)
-        before = told.micrographs.get(name)
-        if not is_known:
+        rows = tuple(table.rows.get(name) for table in tables)
+        before = _merged(told.micrographs[name]) if name in told.micrographs else None
+        if all(row is None for row in rows):
             if before is not None:
                 del told.micrographs[name]
                 news.micrographs[name] = _cleared(before)
             return
-        told.micrographs[name] = fields
+        told.micrographs[name] = rows
+        fields = _merged(rows)
         changed = {key: value for key, value in fields.items() if before is None or before.get(key) != value}
         for kind, keys in (("micrograph", ("image",)), ("psd", ("fit", "spectrum"))):
             if any(key in changed for key in keys):
@@ -1404,9 +1438,7 @@ class ScipionReader(Reader):
             news.micrographs[name] = changed
 
     def _tell_picture(self, news: RunNews, told: Told, kind: str, name: str) -> None:
-        fields = told.micrographs.get(name)
-        if fields is None:
-            return
+        fields = _merged(told.micrographs.get(name, ()))
         # The estimate's own picture shows the fit; a plain spectrum is second choice, and waits for the CTF
         # so that no picture is sent twice.
         if kind == "psd" and told.has_ctf and "fit" not in fields:
@@ -1562,6 +1594,15 @@ class ScipionReader(Reader):
 
 #: What is kept of a micrograph to draw it, and not a field of the site's.
 PICTURES = ("image", "fit", "spectrum")
+
+
+def _merged(rows: Iterable[dict[str, Any] | None]) -> dict[str, Any]:
+    """Return the fields of one micrograph, later tables over earlier ones."""
+    fields: dict[str, Any] = {}
+    for row in rows:
+        if row:
+            fields.update(row)
+    return fields
 
 
 def _cleared(fields: Iterable[str]) -> dict[str, None]:
