@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 # A quote opens a value only at its start and closes it only before white space, so that the apostrophe in
 # CTFFIND's does neither. An opened quote that never closes is an ordinary character.
@@ -82,12 +83,13 @@ def read(path: str, blocks: Sequence[str] | None = None, complete: bool = False)
     return parse(whole_lines(path, complete), blocks)
 
 
-def parse(lines: Iterable[str], blocks: Sequence[str] | None = None) -> Iterator:
-    """As ``read``, from lines."""
-    block = None
-    wanted = False
-    columns: dict[str, int] | None = None  # None outside a loop
-    in_header = False
+def parse(
+    lines: Iterable[str], blocks: Sequence[str] | None = None, position: Position | None = None
+) -> Iterator:
+    """As ``read``, from lines. ``position`` says where in the grammar they begin, and then where they end."""
+    position = Position() if position is None else position
+    block, wanted = position.block, position.wanted
+    columns, in_header = position.columns, position.in_header
     for line in lines:
         text = line.strip()
         if not text or text[0] == "#":
@@ -115,6 +117,75 @@ def parse(lines: Iterable[str], blocks: Sequence[str] | None = None) -> Iterator
         values = split_values(text)
         if len(values) == len(columns):
             yield Row(block, columns, values)
+    position.block, position.wanted = block, wanted
+    position.columns, position.in_header = columns, in_header
+
+
+class Position:
+    """Where in the grammar the next line stands."""
+
+    __slots__ = ("block", "columns", "in_header", "wanted")
+
+    def __init__(self) -> None:
+        self.block: str | None = None
+        self.wanted = False
+        self.columns: dict[str, int] | None = None  # None outside a loop
+        self.in_header = False
+
+
+class Tail:
+    """Reads a STAR file again and again, parsing only what was added since.
+
+    What was read before is compared by its checksum (CRC-32 over every byte), so that a file written anew is
+    noticed whichever of its bytes differ; it is then read from its start.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._position = Position()
+        self._offset = self._checksum = 0
+
+    def read(self, path: str, complete: bool = False) -> tuple[bool, Iterator]:
+        """Return whether the items are all of the file's (else those that were added), and the items.
+
+        The items must be taken to their end before the next call. Raises OSError where the file cannot be
+        read, then or while they are taken.
+        """
+        with open(path, "rb") as handle:
+            goes_on = self._offset > 0 and self._is_unchanged(handle)
+        if not goes_on:
+            self._forget()
+        return not goes_on, parse(self._lines(path, complete), position=self._position)
+
+    def _is_unchanged(self, handle: BinaryIO) -> bool:
+        left, checksum = self._offset, 0
+        while left:
+            data = handle.read(min(left, 1 << 20))
+            if not data:
+                return False
+            checksum = zlib.crc32(data, checksum)
+            left -= len(data)
+        return checksum == self._checksum
+
+    def _lines(self, path: str, complete: bool) -> Iterator[str]:
+        offset, checksum = self._offset, self._checksum
+        self._offset = 0  # should this not come to its end, the next time begins anew
+        is_certain = True
+        with open(path, "rb") as handle:
+            handle.seek(offset)
+            for line in handle:
+                is_whole = line.endswith(b"\n")
+                if b"\0" in line or (complete and not is_whole):
+                    # Taken as it is or left out, and not what the next time may go on from.
+                    is_certain = False
+                elif is_whole:
+                    offset += len(line)
+                    checksum = zlib.crc32(line, checksum)
+                if (is_whole or complete) and b"\0" not in line:
+                    yield line.decode("utf-8", "replace")
+        self._offset, self._checksum = (offset, checksum) if is_certain else (0, 0)
 
 
 def number(value: str | None) -> float | None:

@@ -34,6 +34,8 @@ TOLD_REFUSALS = 20
 MORE_REFUSED = "The site refused more items than are told here; the agent's log names each."
 #: How often a picture is fetched before it is given up.
 FETCHES = 3
+#: So many pictures at most are asked of a reader before they are sent.
+PICTURES_AHEAD = 1000
 IN_PROGRESS = ("queued", "running")
 
 
@@ -103,13 +105,14 @@ class RunSync:
     def take(self, news: RunNews) -> None:
         self.info, self.status = news.info, news.status
         for name, fields in news.micrographs.items():
-            self.micrographs.setdefault(name, {}).update(fields)
+            waiting = self.micrographs.get(name)
+            self.micrographs[name] = fields if waiting is None else {**waiting, **fields}
         for found in news.classes:
             self.classes[found.job] = found
             # Of a job only its newest iteration is worth sending.
-            for waiting in (self.pictures, self.unreadable):
-                for identity in [key for key in waiting if key[:2] == ("class_average", found.job)]:
-                    del waiting[identity]
+            for pictures in (self.pictures, self.unreadable):
+                for identity in [key for key in pictures if key[:2] == ("class_average", found.job)]:
+                    del pictures[identity]
         for picture in news.pictures:
             self.pictures[picture.identity] = picture
         for identity, (picture, state) in list(self.unreadable.items()):
@@ -142,7 +145,7 @@ class SessionSync:
         self.fields = {**self.fields, **news.fields}
         self.fill, self.never_lower = news.fill, news.never_lower
         for name, fields in news.exposures.items():
-            self.exposures.setdefault(name, {}).update(fields)
+            self.exposures[name] = {**self.exposures.get(name, {}), **fields}
 
 
 class Sync:
@@ -167,6 +170,7 @@ class Sync:
         self.counts = Counts()
         self.runs: dict[str, RunSync] = {}
         self.acquisition = SessionSync()
+        self.resumed: dict[str, Any] | None = None  # the session as it was before the first look
 
     # one pass
 
@@ -175,7 +179,11 @@ class Sync:
 
         Raises the client's NotAuthorised, NotFound (the session) and Conflict (it takes no more).
         """
+        if self.resumed is None and type(self.reader).resume is not Reader.resume:
+            self.resumed = self.client.get_session(self.session)
+            self.reader.resume(self.resumed)
         keys = set()
+        self.reader.room = max(0, PICTURES_AHEAD - sum(len(run.pictures) for run in self.runs.values()))
         for item in self.reader.look():
             if isinstance(item, SessionNews):
                 self.acquisition.take(item)
@@ -213,7 +221,9 @@ class Sync:
 
     @property
     def waiting(self) -> int:
-        return len(self.acquisition.exposures) + sum(run.waiting for run in self.runs.values())
+        """How much the site has still to be told, as far as is known."""
+        count = self.reader.backlog + len(self.acquisition.exposures)
+        return count + sum(run.waiting for run in self.runs.values())
 
     def _start_again(self, run: RunSync) -> None:
         """The site does not know the run any more: at the next look everything is told again."""
@@ -226,8 +236,8 @@ class Sync:
     def _acquisition(self) -> None:
         watched = self.acquisition
         is_first = watched.sent is None
-        if is_first:
-            watched.sent = self.client.get_session(self.session)
+        if watched.sent is None:
+            watched.sent = self.resumed or self.client.get_session(self.session)
         changed = {
             name: value
             for name, value in watched.fields.items()

@@ -354,8 +354,13 @@ class Followers:
 def once(watch: Watch, client: Client, report: Callable[[str], None]) -> Sync:
     """Send what is there, and what grew meanwhile. Raises what the reader and the client raise."""
     sync = Sync(watch.reader(), client, watch.session or "", report)
-    for _ in range(2):
+    looks = 0
+    while True:
         sync.numbers()
+        looks += 1
+        # Twice at least: the second look finds what was being written at the first. A reader that keeps
+        # pictures back for want of room is asked for them.
+        if looks >= 2 and not (watch.pictures and sync.waiting):
+            return sync
         if watch.pictures:
             sync.pictures()
-    return sync

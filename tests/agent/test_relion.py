@@ -9,6 +9,7 @@ import time
 
 import gemmi
 import pytest
+from emhub_agent import names, star
 from emhub_agent.pictures import thumbnail
 from emhub_agent.readers.base import Deferred, ReaderError
 from emhub_agent.readers.relion import RelionReader, job_of, without_job
@@ -612,3 +613,288 @@ def test_no_file_however_broken_stops_the_look(tmp_path_factory, data):
         for picture in news.pictures:
             with contextlib.suppress(ValueError):
                 thumbnail(picture.path, picture.number or 1)
+
+
+class TestSelections:
+    """Select jobs on micrographs mark what they left out as rejected."""
+
+    def project(self, root, selects, count=4):
+        """``selects`` are (number, input, kept movies' numbers, status)."""
+        made = project.files(count=count, status="Succeeded", images=False, iterations=())
+        jobs = [
+            ("Import/job001", "relion.import.movies", "Succeeded"),
+            ("MotionCorr/job002", "relion.motioncorr.own", "Succeeded"),
+            ("CtfFind/job003", "relion.ctffind.ctffind4", "Succeeded"),
+        ]
+        inputs = [
+            ("Import/job001/movies.star", "MotionCorr/job002"),
+            ("MotionCorr/job002/corrected_micrographs.star", "CtfFind/job003"),
+        ]
+        for number, source, kept, status in selects:
+            name = f"Select/job{number:03d}"
+            jobs.append((name, "relion.select.onvalue", status))
+            inputs.append((source, name))
+            made[f"{name}/job.star"] = project.loop(
+                "joboptions_values", ["rlnJobOptionVariable", "rlnJobOptionValue"], [("fn_mic", source)]
+            )
+            made[f"{name}/micrographs.star"] = project.optics() + project.loop(
+                "micrographs",
+                ["rlnMicrographName"],
+                [(f"MotionCorr/job002/Movies/grid_{movie:03d}.mrc",) for movie in kept],
+            )
+        made["default_pipeline.star"] = project.pipeline(jobs, inputs)
+        return project.write(root, made)
+
+    CTF = "CtfFind/job003/micrographs_ctf.star"
+
+    def rejected(self, news):
+        return [news.micrographs[project.movie(number)].get("rejected") for number in range(1, 5)]
+
+    def test_what_it_left_out_is_rejected(self, tmp_path):
+        [news] = look(self.project(tmp_path, [(4, self.CTF, (1, 3), "Succeeded")]))
+        assert self.rejected(news) == [False, True, False, True]
+
+    def test_one_that_has_not_ended_says_nothing(self, tmp_path):
+        [news] = look(self.project(tmp_path, [(4, self.CTF, (1, 3), "Running")]))
+        assert self.rejected(news) == [None] * 4
+
+    def test_a_later_one_on_the_same_micrographs_takes_its_place(self, tmp_path):
+        selects = [(4, self.CTF, (1, 3), "Succeeded"), (5, self.CTF, (2, 3), "Succeeded")]
+        [news] = look(self.project(tmp_path, selects))
+        assert self.rejected(news) == [True, False, False, True]
+
+    def test_one_of_what_another_kept_narrows_it(self, tmp_path):
+        selects = [
+            (4, self.CTF, (1, 3), "Succeeded"),
+            (5, "Select/job004/micrographs.star", (3,), "Succeeded"),
+        ]
+        [news] = look(self.project(tmp_path, selects))
+        assert self.rejected(news) == [True, True, False, True]
+
+    def test_deleting_it_takes_its_word_back(self, tmp_path):
+        reader = RelionReader(str(self.project(tmp_path, [(4, self.CTF, (1, 3), "Succeeded")])))
+        reader.look()
+        shutil.rmtree(tmp_path / "Select")
+        self.project(tmp_path, [])
+        for _ in range(2):  # a pipeline that lacks something is believed at the second look
+            [news] = reader.look()
+        assert news.micrographs == {project.movie(number): {"rejected": None} for number in range(1, 5)}
+
+    def test_of_what_came_after_it_it_says_nothing(self, tmp_path):
+        root = self.project(tmp_path, [(4, self.CTF, (1, 3), "Succeeded")])
+        past = time.time() - 100
+        os.utime(root / "Select/job004/micrographs.star", (past, past))
+        [news] = look(root)
+        assert self.rejected(news) == [False, True, False, None]
+
+    def test_parts_of_a_split_are_no_selection(self, tmp_path):
+        root = self.project(tmp_path, [(4, self.CTF, (1, 3), "Succeeded")])
+        (root / "Select/job004/micrographs.star").rename(root / "Select/job004/micrographs_split1.star")
+        [news] = look(root)
+        assert self.rejected(news) == [None] * 4
+
+    def test_it_marks_its_own_branch_alone(self, tmp_path):
+        root = self.project(tmp_path, [(4, self.CTF, (1, 3), "Succeeded")])
+        made = project.files(count=4, status="Succeeded", images=False, iterations=())
+        text = (root / "default_pipeline.star").read_text()
+        text = text.replace(
+            "Select/job004/ None",
+            "CtfFind/job005/ None relion.ctffind.ctffind4 Succeeded \nSelect/job004/ None",
+        )
+        text = text.replace(
+            "CtfFind/job003/micrographs_ctf.star Select/job004/",
+            "CtfFind/job003/micrographs_ctf.star Select/job004/ \n"
+            "MotionCorr/job002/corrected_micrographs.star CtfFind/job005/",
+        )
+        project.write(
+            root, {"default_pipeline.star": text, "CtfFind/job005/micrographs_ctf.star": made[self.CTF]}
+        )
+        one, other = look(root)
+        assert self.rejected(one) == [False, True, False, True]
+        assert self.rejected(other) == [None] * 4
+        assert other.micrographs[project.movie(1)]["defocus_u"] == 12000
+
+
+class TestSilence:
+    def look(self, root, age, **settings):
+        made = project.files(count=1, images=False, iterations=())
+        project.write(root, made)
+        for folder, _, files in os.walk(root):
+            for name in (*files, "."):
+                os.utime(os.path.join(folder, name), (age, age))
+        return RelionReader(str(root), settings=settings).look()[0]
+
+    def test_a_job_that_left_no_sign_of_its_end_is_told_after_long_silence(self, tmp_path):
+        age = time.time() - 7 * 3600
+        news = self.look(tmp_path, age)
+        assert [event.level for event in news.events] == ["warning"] * len(news.events)
+        texts = [event.text for event in news.events]
+        since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(int(age)))
+        assert (
+            f"CtfFind/job003 shows as running but has written nothing since {since} UTC and left no sign of its "
+            "end; it may have crashed."
+        ) in texts
+        assert news.status == "running"  # as RELION itself shows it
+        assert self.look(tmp_path, age).events == news.events  # the same words after a restart
+
+    def test_one_that_still_writes_is_not(self, tmp_path):
+        assert self.look(tmp_path, time.time() - 3600).events == []
+        assert self.look(tmp_path, time.time() - 3600, silent_hours=0.5).events
+
+    @pytest.mark.parametrize("hours", [0, -1, "6", True])
+    def test_hours_must_be_hours(self, tmp_path, hours):
+        with pytest.raises(ReaderError, match="silent_hours"):
+            self.look(tmp_path, time.time(), silent_hours=hours)
+
+
+class TestLinks:
+    @pytest.fixture
+    def outside(self, tmp_path):
+        """A project whose motion correction lies on another disk."""
+        root = project.write(tmp_path / "p", project.files(count=2, images=False, iterations=()))
+        shutil.move(root / "MotionCorr", tmp_path / "scratch")
+        (root / "MotionCorr").symlink_to(tmp_path / "scratch")
+        return root
+
+    def test_what_lies_outside_is_left_out_and_said(self, outside, caplog):
+        [news] = look(outside)
+        assert "motion_total" not in next(iter(news.micrographs.values()))
+        assert "lies outside" in caplog.text
+        assert "the setting follow_links allows it" in caplog.text
+
+    def test_it_is_read_where_that_is_allowed(self, outside):
+        [news] = look(outside, settings={"follow_links": True})
+        assert [row["motion_total"] for row in news.micrographs.values()] == [5.0, 5.5]
+
+    def test_links_within_the_project_are_followed(self, tmp_path):
+        root = project.write(tmp_path, project.files(count=2, images=False, iterations=()))
+        (root / "MotionCorr/job002").rename(root / "MotionCorr/kept")
+        (root / "MotionCorr/job002").symlink_to("kept")
+        [news] = look(root)
+        assert [row["motion_total"] for row in news.micrographs.values()] == [5.0, 5.5]
+
+    def test_it_must_be_true_or_false(self, tmp_path):
+        with pytest.raises(ReaderError, match="follow_links must be true or false"):
+            look(tmp_path, settings={"follow_links": "yes"})
+        with pytest.raises(ReaderError, match="no setting folow_links"):
+            look(tmp_path, settings={"folow_links": True})
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            (
+                "Movies/24dec03a_00034gr_00003sq_v01_00002hl_00002ex.mrc",
+                {"grid_square": "00034gr_00003sq", "foil_hole": "00034gr_00003sq_00002hl"},
+            ),
+            ("Movies/lattice_12_X+1Y-1-2_0034.tif", {"foil_hole": "lattice_12_X+1Y-1"}),
+            ("Movies/lattice_12_X+1Y-1-1_0033.tif", {"foil_hole": "lattice_12_X+1Y-1"}),
+            ("Movies/frame_0033.tif", None),
+            ("GridSquare_1/Data/FoilHole_2_Data_3_4_20240423_193203_fractions.mrc", None),
+            ("", None),
+        ],
+    )
+    def test_square_and_hole(self, name, expected):
+        assert names.place(name) == expected
+
+    def test_they_are_told_of_the_session(self, tmp_path):
+        made = project.files(count=2, images=False, iterations=())
+        made = {
+            path.replace("grid_", "g1_12_X+1Y-"): data.replace(b"grid_", b"g1_12_X+1Y-")
+            for path, data in made.items()
+        }
+        run, session = look(project.write(tmp_path, made))
+        assert session.exposures["Movies/g1_12_X+1Y-001.tiff"] == {"foil_hole": "g1_12_X+1Y-001"}
+        assert set(session.exposures) == set(run.micrographs)
+
+
+class TestGrowth:
+    """Looks after the first tell only what changed, and cost in proportion to it."""
+
+    def test_ten_new_rows_are_put_together_and_no_other(self, tmp_path, monkeypatch):
+        made = project.files(count=30, images=False, iterations=())
+        root = project.write(tmp_path, made)
+        tables = (
+            "Import/job001/movies.star",
+            "MotionCorr/job002/corrected_micrographs.star",
+            "CtfFind/job003/micrographs_ctf.star",
+            "AutoPick/job004/autopick.star",
+        )
+        lasts = {}
+        for path in tables:
+            *others, lasts[path] = made[path].rstrip().splitlines(keepends=True)
+            (root / path).write_bytes(b"".join(others))
+        reader = RelionReader(str(root))
+        [news] = reader.look()
+        assert len(news.micrographs) == 29
+        parsed = []
+        original = star.split_values
+        monkeypatch.setattr(star, "split_values", lambda line: parsed.append(line) or original(line))
+        for path in tables:
+            with open(root / path, "ab") as handle:
+                handle.write(lasts[path] + b"\n")
+        [news] = reader.look()
+        assert list(news.micrographs) == [project.movie(30)]
+        assert {"motion_total", "defocus_u", "picks"} <= set(news.micrographs[project.movie(30)])
+        assert len([line for line in parsed if " " in line]) == 4
+
+    def test_a_row_that_changes_is_told_with_what_changed(self, tmp_path):
+        made = project.files(count=3, images=False, iterations=())
+        root = project.write(tmp_path, made)
+        reader = RelionReader(str(root))
+        reader.look()
+        path = "CtfFind/job003/micrographs_ctf.star"
+        project.write(root, {path: made[path].replace(b"12137.000000", b"12138.000000")})
+        [news] = reader.look()
+        assert news.micrographs == {project.movie(2): {"defocus_u": 12138.0}}
+
+    def test_a_movie_that_is_imported_after_its_micrograph_gets_its_name(self, tmp_path):
+        made = project.files(count=2, images=False, iterations=())
+        movies = made.pop("Import/job001/movies.star")
+        made = {path: data for path, data in made.items() if not path.startswith("MotionCorr/job002/Movies")}
+        root = project.write(tmp_path, made)
+        reader = RelionReader(str(root))
+        [news] = reader.look()
+        assert list(news.micrographs) == ["Movies/grid_001.mrc", "Movies/grid_002.mrc"]
+        project.write(root, {"Import/job001/movies.star": movies})
+        [news] = reader.look()
+        assert news.micrographs[project.movie(1)]["defocus_u"] == 12000
+        assert news.micrographs["Movies/grid_001.mrc"]["defocus_u"] is None
+
+    def test_pictures_are_given_as_there_is_room_the_newest_first(self, tmp_path):
+        reader = RelionReader(str(project.write(tmp_path, project.files(count=9, iterations=()))))
+        reader.room = 4
+        seen = []
+        for _ in range(6):
+            [news] = reader.look()
+            assert len(news.pictures) <= 4
+            seen += [(picture.kind, picture.micrograph) for picture in reversed(news.pictures)]
+        assert len(seen) == len(set(seen)) == 18
+        assert seen[0][1] == project.movie(9)
+        assert seen[-1][1] == project.movie(1)
+        assert reader.backlog == 0
+
+    def test_phase_plates(self, tmp_path):
+        made = project.files(count=1, images=False, iterations=())
+        path = "CtfFind/job003/micrographs_ctf.star"
+        made[path] = made[path].replace(b"rlnCtfIceRingDensity", b"rlnPhaseShift")
+        [news] = look(project.write(tmp_path, made))
+        assert news.micrographs[project.movie(1)]["phase_shift"] == 0.5
+
+    def test_several_classifications_are_several_sets(self, tmp_path):
+        made = project.files(count=2, status="Succeeded", images=False, iterations=(1,))
+        made["default_pipeline.star"] = (
+            made["default_pipeline.star"]
+            .replace(
+                b"Class2D/job006/ None",
+                b"Class2D/job007/ None relion.class2d Succeeded \nClass2D/job006/ None",
+            )
+            .replace(
+                b"Extract/job005/particles.star Class2D/job006/",
+                b"Extract/job005/particles.star Class2D/job006/ \nExtract/job005/particles.star Class2D/job007/",
+            )
+        )
+        made |= {path.replace("job006", "job007"): data for path, data in made.items() if "job006" in path}
+        [news] = look(project.write(tmp_path, made))
+        assert [found.job for found in news.classes] == ["Class2D/job006", "Class2D/job007"]

@@ -122,3 +122,65 @@ def test_no_input_breaks_it(tmp_path_factory, data):
     path.write_bytes(data)
     for item in star.read(path, complete=True):
         assert isinstance(item, (star.Pair, star.Row))
+
+
+class TestTail:
+    """A file that grows is parsed from where it was; one written anew is noticed, whatever differs."""
+
+    HEAD = b"data_\n\nloop_\n_rlnName #1\n_rlnValue #2\n"
+
+    def names(self, tail, path, **options):
+        is_whole, items = tail.read(str(path), **options)
+        return is_whole, [item.get("rlnName") for item in items]
+
+    def test_what_was_added_is_all_that_is_told(self, tmp_path):
+        path = tmp_path / "a.star"
+        tail = star.Tail()
+        path.write_bytes(self.HEAD + b"a 1\nb 2\nc")
+        assert self.names(tail, path) == (True, ["a", "b"])
+        path.write_bytes(self.HEAD + b"a 1\nb 2\ncc 3\nd 4\n")
+        assert self.names(tail, path) == (False, ["cc", "d"])
+        assert self.names(tail, path) == (False, [])
+
+    def test_cut_at_every_byte_it_ends_as_read_at_once(self, tmp_path):
+        path = tmp_path / "a.star"
+        whole = self.HEAD + b"a 1\nb 2\n\ndata_other\n\n_rlnX 5\nloop_\n_rlnName\nc\nd\n"
+        tail, told = star.Tail(), []
+        for end in range(len(whole) + 1):
+            path.write_bytes(whole[:end])
+            told += tail.read(str(path))[1]
+        assert told == list(star.read(str(path)))
+
+    @pytest.mark.parametrize("after", [b"a 9\nb 2\n", b"a 9\nb 2\nc 3\n", b"b 2\n", b"", b"a 1\nb 3\nc 3\n"])
+    def test_one_that_was_written_anew_is_read_anew(self, tmp_path, after):
+        path = tmp_path / "a.star"
+        tail = star.Tail()
+        path.write_bytes(self.HEAD + b"a 1\nb 2\n")
+        self.names(tail, path)
+        path.write_bytes(self.HEAD + after)
+        expected = [line.split()[0].decode() for line in after.splitlines()]
+        assert self.names(tail, path) == (True, expected)
+
+    def test_zeros_of_a_network_file_system_are_read_again(self, tmp_path):
+        path = tmp_path / "a.star"
+        tail = star.Tail()
+        path.write_bytes(self.HEAD + b"a 1\n\0\0\0\n")
+        assert self.names(tail, path) == (True, ["a"])
+        path.write_bytes(self.HEAD + b"a 1\nb 2\n")
+        assert self.names(tail, path) == (True, ["a", "b"])
+
+    def test_a_last_line_without_its_end_counts_once_the_writer_is_done(self, tmp_path):
+        path = tmp_path / "a.star"
+        tail = star.Tail()
+        path.write_bytes(self.HEAD + b"a 1\nb 2")
+        assert self.names(tail, path) == (True, ["a"])
+        assert self.names(tail, path, complete=True) == (False, ["b"])
+        path.write_bytes(self.HEAD + b"a 1\nb 23\n")
+        assert self.names(tail, path)[1] == ["a", "b"]
+
+    def test_taking_only_some_of_the_items_loses_none(self, tmp_path):
+        path = tmp_path / "a.star"
+        path.write_bytes(self.HEAD + b"a 1\nb 2\n")
+        tail = star.Tail()
+        next(tail.read(str(path))[1])
+        assert self.names(tail, path) == (True, ["a", "b"])

@@ -152,9 +152,17 @@ class Reader(ABC):
     #: The settings this program's part of the configuration may have, each with a sentence for the help.
     SETTINGS: Mapping[str, str] = {}
 
+    #: For how many more pictures there is room, set before each look; a reader of many may keep the rest ...
+    room = 1000
+    #: ... and says here how many it keeps.
+    backlog = 0
+
     @abstractmethod
     def __init__(self, place: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
         """Raises ReaderError where the place or a setting is not right."""
+
+    def resume(self, session: Mapping[str, Any]) -> None:  # noqa: B027 (most readers need not know)
+        """Be told before the first look what the site has of the session, by the REST contract's names."""
 
     @abstractmethod
     def look(self) -> list[RunNews | SessionNews]:

@@ -1,11 +1,8 @@
-"""RELION projects: 3.1, 4 and 5 (and the unnamed tables of 3.0 as far as they go).
+"""RELION projects: 3.0, 3.1, 4 and 5.
 
 Steps are found through ``default_pipeline.star``, rows are followed from file to file by the micrograph's
 name, columns are taken by name. One CtfFind job with the jobs it descends from and those that descend from
 it is one branch, and one branch is one run on the site.
-
-Sources of the formats: the files themselves and RELION's own programs; where the label of a column and the
-program disagree (motion is labelled Å and written in pixels) the program is followed.
 """
 
 from __future__ import annotations
@@ -17,15 +14,15 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any, ClassVar, NamedTuple
 
-from .. import star
+from .. import names, star
 from ..mrc import mrc_size
+from ..relion_pipeline import PIPELINE, Job, Pipeline, job_of, stem_of, without_job
+from ..relion_tables import ORDER, RECENT, TABLES, Classes, MotionTable, Table, items_of, packed
 from .base import (
-    ClassSet,
-    Deferred,
     Event,
     Folder,
     OutsideError,
@@ -40,31 +37,6 @@ from .base import (
 
 log = logging.getLogger(__name__)
 
-PIPELINE = "default_pipeline.star"
-
-# What 3.1 wrote as numbers in rlnPipeLineProcessType and rlnPipeLineProcessStatus.
-NUMERIC_TYPES = {
-    "0": "import",
-    "1": "motioncorr",
-    "2": "ctffind",
-    "3": "manualpick",
-    "4": "autopick",
-    "5": "extract",
-    "7": "select",
-    "8": "class2d",
-}
-STATUSES = {
-    "0": "running",
-    "1": "queued",
-    "2": "finished",
-    "3": "failed",
-    "4": "stopped",
-    "running": "running",
-    "scheduled": "queued",
-    "succeeded": "finished",
-    "failed": "failed",
-    "aborted": "stopped",
-}
 # Left in the job's folder when it ends; the pipeline file is brought up to date only when somebody looks.
 MARKERS = {
     "RELION_JOB_EXIT_SUCCESS": "finished",
@@ -81,21 +53,6 @@ OUTPUTS = {
     "autopick": ("autopick.star", "coords_suffix_autopick.star"),
     "manualpick": ("manualpick.star", "coords_suffix_manualpick.star"),
 }
-
-CTF_COLUMNS = (
-    ("defocus_u", "rlnDefocusU"),
-    ("defocus_v", "rlnDefocusV"),
-    ("defocus_angle", "rlnDefocusAngle"),
-    ("phase_shift", "rlnPhaseShift"),
-    ("ctf_resolution", "rlnCtfMaxResolution"),
-    ("ctf_score", "rlnCtfFigureOfMerit"),
-    ("ice_thickness", "rlnCtfIceRingDensity"),
-)
-MOTION_COLUMNS = (
-    ("motion_total", "rlnAccumMotionTotal"),
-    ("motion_early", "rlnAccumMotionEarly"),
-    ("motion_late", "rlnAccumMotionLate"),
-)
 
 # The options of a job that a person asks about afterwards.
 PARAMETERS = {
@@ -126,115 +83,13 @@ ONLY_WITH = {
     "nr_iter_grad": "do_grad",
 }
 
-_JOB = re.compile(r"^(?:\./)?(\w+/job(\d+))(?:/|$)")
-_MODEL = re.compile(r"^run(?:_ct\d+)?_it(\d+)_model\.star$")
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f]")
 _VERSION = re.compile(r"RELION (?:version: ?|optimiser; version )([\w.-]+)")
 
-# So many of the newest rows are looked at again at every look for files that came after their row.
-RECENT = 500
-# A file that has not changed for so many seconds is not being written.
-SETTLED = 5.0
-
-
-class Job(NamedTuple):
-    """One process of the pipeline."""
-
-    name: str  # CtfFind/job005
-    number: int
-    kind: str
-    status: str
-
-
-class Pipeline:
-    """What ``default_pipeline.star`` says: jobs, what each made, and from which jobs each took its input."""
-
-    def __init__(self, path: str):
-        self.jobs: dict[str, Job] = {}
-        self.outputs: dict[str, list[str]] = {}
-        self.inputs: dict[str, set[str]] = {}
-        self.numeric = False
-        producer: dict[str, str] = {}
-        edges = []
-        coordinates = set()
-        lines = list(star.whole_lines(path))
-        #: Whether the last of its tables is there; a file without it may be cut mid-write.
-        self.is_whole = any(line.startswith("data_pipeline_output_edges") for line in lines)
-        for item in star.parse(lines):
-            if not isinstance(item, star.Row):
-                continue
-            if item.block == "pipeline_processes":
-                self._job(item)
-            elif item.block == "pipeline_nodes":
-                if "Coords" in (item.get("rlnPipeLineNodeTypeLabel") or ""):
-                    coordinates.add(_clean(item.get("rlnPipeLineNodeName")))
-            elif item.block == "pipeline_output_edges":
-                job, node = (
-                    job_of(item.get("rlnPipeLineEdgeProcess")),
-                    _clean(item.get("rlnPipeLineEdgeToNode")),
-                )
-                if job:
-                    producer[node] = job
-                    self.outputs.setdefault(job, []).append(node)
-            elif item.block == "pipeline_input_edges":
-                edges.append(
-                    (_clean(item.get("rlnPipeLineEdgeFromNode")), job_of(item.get("rlnPipeLineEdgeProcess")))
-                )
-        for node, job in edges:
-            source = producer.get(node) or job_of(node)
-            if job in self.jobs and source in self.jobs and source != job:
-                self.inputs.setdefault(job, set()).add(source)
-        for node in coordinates:
-            # A picker from outside (an External job) is a picker by what it makes.
-            job = self.jobs.get(producer.get(node, ""))
-            if job and job.kind == "other":
-                self.jobs[job.name] = job._replace(kind="autopick")
-
-    def _job(self, row: star.Row) -> None:
-        match = _JOB.match(row.get("rlnPipeLineProcessName") or "")
-        if not match:
-            return  # a job of a schedule that has not run
-        label = row.get("rlnPipeLineProcessTypeLabel")
-        if label is None:
-            self.numeric = True
-            kind = NUMERIC_TYPES.get(row.get("rlnPipeLineProcessType") or "", "other")
-        else:
-            parts = label.split(".")
-            kind = parts[1] if len(parts) > 1 and parts[0] == "relion" else "other"
-            if kind not in NUMERIC_TYPES.values():
-                kind = "other"
-        status = row.get("rlnPipeLineProcessStatusLabel") or row.get("rlnPipeLineProcessStatus") or ""
-        name = match.group(1)
-        self.jobs[name] = Job(name, int(match.group(2)), kind, STATUSES.get(status.lower(), "running"))
-
-    def lacks(self, other: Pipeline) -> bool:
-        """Whether something that ``other`` knows is missing here: a deleted job, or a file cut mid-write."""
-        return any(name not in self.jobs for name in other.jobs) or any(
-            not sources <= self.inputs.get(name, set()) for name, sources in other.inputs.items()
-        )
-
-    def ancestors(self, name: str) -> set[str]:
-        return self._follow(name, self.inputs)
-
-    def descendants(self, name: str) -> set[str]:
-        """Return the jobs made from this one's results, up to the next CtfFind, which is its own branch."""
-        children: dict[str, set[str]] = {}
-        for job, sources in self.inputs.items():
-            if self.jobs[job].kind != "ctffind":
-                for source in sources:
-                    children.setdefault(source, set()).add(job)
-        return self._follow(name, children)
-
-    @staticmethod
-    def _follow(name: str, edges: dict[str, set[str]]) -> set[str]:
-        found: set[str] = set()
-        todo = [name]
-        while todo:
-            for other in edges.get(todo.pop(), ()):
-                if other not in found and other != name:
-                    found.add(other)
-                    todo.append(other)
-        return found
+# Of so many pictures' files it is seen at one look whether they are there.
+LOOKED_FOR = 5000
+# Seconds between two questions whether a job that runs still writes.
+SIGNS_EVERY = 300.0
 
 
 class Branch(NamedTuple):
@@ -246,372 +101,173 @@ class Branch(NamedTuple):
     is_main: bool
 
 
-class PickFile(Deferred):
-    """Coordinates in one STAR file, in micrograph pixels."""
+class Branched:
+    """What is known of one run: which rows belong to which movie, and what of it has been told already.
 
-    __slots__ = ("complete", "path", "state")
-
-    def __init__(self, path: str, state: Signature, complete: bool):
-        self.path, self.state, self.complete = path, state, complete
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PickFile) and (self.path, self.state) == (other.path, other.state)
-
-    def __hash__(self) -> int:
-        return hash((self.path, self.state))
-
-    def load(self) -> dict[str, Any]:
-        points = []
-        is_table = False
-        for item in star.read(self.path, complete=self.complete):
-            if isinstance(item, star.Row) and "rlnCoordinateX" in item.columns:
-                is_table = True
-                x, y = star.number(item.get("rlnCoordinateX")), star.number(item.get("rlnCoordinateY"))
-                if x is not None and y is not None:
-                    points.append([round(x, 2), round(y, 2)])
-        if not is_table and not self.complete:
-            raise ValueError("no coordinates yet")
-        return {"coordinates": points, "particles": len(points)}
-
-
-class PickCount(Deferred):
-    """A count that some summary gave for coordinates that are not here."""
-
-    __slots__ = ("count",)
-
-    def __init__(self, count: int):
-        self.count = count
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PickCount) and self.count == other.count
-
-    def __hash__(self) -> int:
-        return hash(self.count)
-
-    def load(self) -> dict[str, Any]:
-        return {"particles": self.count}
-
-
-class Table:
-    """The rows of one job's result file, read again only when the file changes.
-
-    ``serial`` grows whenever the rows may have changed.
+    Only the movies whose rows changed are put together anew. A movie's fields are kept as told, in a tuple of
+    (names of fields, values...), because there may be very many.
     """
 
-    def __init__(self, reader: RelionReader, job: str):
-        self.reader, self.job = reader, job
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.optics: dict[str, star.Row] = {}
-        self.serial = 0
-        self._state: tuple | None = None
-
-    def refresh(self, path: str | None, finished: bool) -> None:
-        state = (path, finished, self.reader.signature(path) if path else None)
-        if state == self._state or state[2] is None:
-            return
-        try:
-            self.read(self.reader.path(path), finished)
-        except OSError as error:
-            self.reader.warn(path, error)
-            return
-        self._state = state
-        self.serial += 1
-
-    def read(self, path: str, finished: bool) -> None:
-        rows: dict[str, dict[str, Any]] = {}
-        for item in star.read(path, complete=finished):
-            if isinstance(item, star.Row):
-                if item.block == "optics":
-                    self.optics[item.get("rlnOpticsGroup") or ""] = item
-                else:
-                    found = self.row(item)
-                    if found:
-                        rows[found[0]] = found[1]
-        if not finished:
-            # A shorter file is one that is being written anew: what was there stays until the job ends.
-            for name, old in self.rows.items():
-                rows.setdefault(name, old)
-        self.rows = rows
-
-    def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
-        """Return a name and what the row tells of it, None to leave it out; called for each row by `read`."""
-        raise NotImplementedError
-
-    def pixel_size(self, row: star.Row) -> float | None:
-        """Return the movie's pixel size in Å before any binning."""
-        for source in (self.optics_of(row), row):
-            if source:
-                found = star.number(source.get("rlnMicrographOriginalPixelSize"))
-                if found:
-                    return found
-        detector = star.number(row.get("rlnDetectorPixelSize"))  # µm, before 3.1
-        magnification = star.number(row.get("rlnMagnification"))
-        return 1e4 * detector / magnification if detector and magnification else None
-
-    def optics_of(self, row: star.Row) -> star.Row | None:
-        return self.optics.get(row.get("rlnOpticsGroup") or "") or next(iter(self.optics.values()), None)
-
-
-class ImportTable(Table):
-    """Movies (or micrographs) as they were imported."""
-
-    def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
-        if "rlnImageName" in row.columns or "rlnCoordinateX" in row.columns:
-            return None  # particles were imported
-        name = row.get("rlnMicrographMovieName")
-        if name:
-            return name, {}
-        if "rlnMicrographCoordinates" in row.columns:
-            return None
-        name = row.get("rlnMicrographName")
-        return (name, {"image": name}) if name else None
-
-
-class MotionTable(Table):
-    """Motion-corrected micrographs: their motion in Å and the movie each was made of."""
-
-    def __init__(self, reader: RelionReader, job: str):
-        super().__init__(reader, job)
-        self.movies: dict[str, str | None] = {}
-        self.geometry: dict[str, float] = {}
-
-    def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
-        name = row.get("rlnMicrographName")
-        if not name:
-            return None
-        if name not in self.movies:
-            self.movies[name] = self._movie(row.get("rlnMicrographMetadata"))
-        fields = star.numbers(row, MOTION_COLUMNS)
-        # Written in pixels of the movie, whatever the column's label says.
-        scale = self.pixel_size(row) or self.geometry.get("rlnMicrographOriginalPixelSize")
-        if fields and not scale:
-            self.reader.warn(name, "its motion is in pixels and no pixel size is known, so it is left out")
-            fields = {}
-        found: dict[str, Any] = {key: value * scale for key, value in fields.items()} if scale else {}
-        found["image"] = name
-        spectrum = row.get("rlnCtfPowerSpectrum")
-        if spectrum:
-            found["spectrum"] = spectrum
-        return name, found
-
-    def _movie(self, metadata: str | None) -> str | None:
-        """Return the movie's name from the micrograph's own STAR file: the reliable link back."""
-        if not metadata:
-            return None
-        movie = None
-        try:
-            for item in star.read(self.reader.path(metadata)):
-                if item.block != "general":
-                    break
-                if isinstance(item, star.Pair):
-                    if item.label == "rlnMicrographMovieName":
-                        movie = item.value or None
-                    value = star.number(item.value)
-                    if value is not None:
-                        self.geometry.setdefault(item.label, value)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            self.reader.warn(metadata, error)
-        return movie
-
-
-class CtfTable(Table):
-    """CTF estimates: defocus in Å (underfocus positive), resolution in Å."""
-
-    def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
-        name = row.get("rlnMicrographName")
-        if not name:
-            return None
-        found: dict[str, Any] = dict(star.numbers(row, CTF_COLUMNS))
-        if "ctf_resolution" not in found:
-            limit = star.number(row.get("rlnFinalResolution"))  # Gctf's own tables
-            if limit is not None:
-                found["ctf_resolution"] = limit
-        image = row.get("rlnCtfImage")
-        if image:
-            found["spectrum"] = image.rsplit(":", 1)[0]  # ...ctf:mrc
-        found["image"] = name
-        return name, found
-
-
-class PickTable(Table):
-    """Picked coordinates: one file per micrograph, listed in a table or found by a suffix (3.1)."""
-
-    def __init__(self, reader: RelionReader, job: str):
-        super().__init__(reader, job)
-        self.files: dict[str, str] = {}
-        self.counts: dict[str, int] = {}
-        self.finished = False
-
-    def refresh(self, path: str | None, finished: bool) -> None:
-        before = self.serial
-        self.finished = finished
-        super().refresh(path, finished)
-        if self.serial == before:
-            # Coordinates may be written after the table that names them: only the newest are looked at again.
-            names = list(self.files)[-RECENT:]
-            if self._look(names):
-                self.serial += 1
-
-    def read(self, path: str, finished: bool) -> None:
-        suffix = re.match(r"coords_suffix_(\w+)\.star$", os.path.basename(path))
-        files = (
-            dict(self._by_suffix(path, suffix.group(1))) if suffix else dict(self._by_table(path, finished))
-        )
-        if finished:
-            self.files, self.rows = files, {}
-        else:
-            self.files.update(files)
-        self.counts = self._summary()
-        self._look(list(self.files))
-
-    def _by_table(self, path: str, finished: bool) -> Iterator[tuple[str, str]]:
-        for item in star.read(path, complete=finished):
-            if isinstance(item, star.Row):
-                name, file = item.get("rlnMicrographName"), item.get("rlnMicrographCoordinates")
-                if name and file:
-                    yield name, file
-
-    def _by_suffix(self, path: str, suffix: str) -> Iterator[tuple[str, str]]:
-        """3.1: the file is plain text and names the STAR file whose micrographs were picked."""
-        source = next(star.whole_lines(path, complete=True), "").strip()
-        if not source:
-            return
-        for item in star.read(self.reader.path(source)):
-            name = item.get("rlnMicrographName") if isinstance(item, star.Row) else None
-            if name:
-                stem = posixpath.splitext(without_job(name))[0]
-                yield name, f"{self.job}/{stem}_{suffix}.star"
-
-    def _summary(self) -> dict[str, int]:
-        counts = {}
-        try:
-            for item in star.read(self.reader.path(f"{self.job}/summary.star")):
-                if isinstance(item, star.Row):
-                    name, count = item.get("rlnMicrographName"), star.number(item.get("rlnGroupNrParticles"))
-                    if name and count is not None:
-                        counts[name] = int(count)
-        except OSError:
-            pass  # written at the end, and not by every version
-        return counts
-
-    def _look(self, names: list[str]) -> bool:
-        """Take up the coordinate files of these micrographs; return whether any is new or changed."""
-        changed = False
-        for name in names:
-            state = self.reader.signature(self.files[name])
-            picks: Deferred | None = None
-            if state is not None:
-                if self.files[name].endswith(".star"):
-                    picks = PickFile(self.reader.path(self.files[name]), state, self.finished)
-                else:
-                    self.reader.warn(self.files[name], "coordinates are read from STAR files only")
-            if picks is None and name in self.counts:
-                picks = PickCount(self.counts[name])
-            if picks is not None and self.rows.get(name) != {"picks": picks}:
-                self.rows[name] = {"picks": picks}
-                changed = True
-        return changed
-
-
-TABLES = {
-    "import": ImportTable,
-    "motioncorr": MotionTable,
-    "ctffind": CtfTable,
-    "autopick": PickTable,
-    "manualpick": PickTable,
-}
-
-
-class Classes:
-    """The newest finished iteration of one Class2D job."""
-
-    def __init__(self, reader: RelionReader, job: str):
-        self.reader, self.job = reader, job
-        self.found: ClassSet | None = None
-        self.stack: str | None = None
-        self._state: tuple | None = None
-        self._seen: dict[int, tuple] = {}
-
-    def refresh(self, is_finished: bool) -> None:
-        iterations = []
-        try:
-            folder = self.reader.path(self.job)
-            for name in os.listdir(folder):
-                match = _MODEL.match(name)
-                # Iteration 0 is the start: its classes hold no particles yet.
-                if match and int(match.group(1)) > 0:
-                    iterations.append((int(match.group(1)), name))
-        except OSError:
-            return
-        for iteration, name in sorted(iterations, reverse=True)[:3]:
-            stem = name[: -len("_model.star")]
-            files = [
-                os.path.join(folder, stem + end) for end in ("_model.star", "_data.star", "_classes.mrcs")
-            ]
-            state = (iteration, tuple(signature(path) for path in files))
-            if state == self._state:
-                return
-            if state[1][1] is None:
-                continue  # the particles' table comes after the model's
-            if not is_finished and not self._is_settled(state):
-                continue
-            try:
-                found = self._read(iteration, files[0], files[1])
-            except (OSError, ValueError) as error:
-                self.reader.warn(files[0], error)
-                continue
-            if found:
-                self._state, self.found = state, found
-                self.stack = files[2] if state[1][2] else None
-                return
-
-    def _is_settled(self, state: tuple) -> bool:
-        """Whether nobody is writing these files: unchanged since the last look, or for some seconds."""
-        newest = max(changed for changed, _ in filter(None, state[1])) / 1e9
-        seen = self._seen.get(state[0])
-        self._seen[state[0]] = state
-        return state == seen or time.time() - newest > SETTLED
-
-    def _read(self, iteration: int, model: str, data: str) -> ClassSet | None:
-        expected = None
-        rows = []
-        for item in star.read(model, ("model_general", "model_classes")):
-            if isinstance(item, star.Pair):
-                if item.label == "rlnNrClasses":
-                    expected = star.number(item.value)
-            else:
-                image = item.get("rlnReferenceImage") or ""
-                number = int(image.split("@")[0]) if "@" in image else len(rows) + 1
-                rows.append((number, star.number(item.get("rlnEstimatedResolution"))))
-        if not rows or (expected and len(rows) < expected):
-            return None  # still being written
-        counts: dict[str, int] = {}
-        for item in star.read(data, ("particles", "")):
-            if isinstance(item, star.Row):
-                number = item.get("rlnClassNumber")
-                if number is not None:
-                    counts[number] = counts.get(number, 0) + 1
-        if not counts:
-            return None
-        classes = [
-            {"number": number, "particles": counts.get(str(number), 0), "resolution": resolution}
-            for number, resolution in rows
-        ]
-        return ClassSet(self.job, iteration, classes)
-
-
-class Told:
-    """What of one run has been told already."""
-
     def __init__(self) -> None:
-        self.state: tuple | None = None
-        self.micrographs: dict[str, dict[str, Any]] = {}
-        self.pictures: dict[tuple[str, str], tuple[str, ...]] = {}
-        self.missing: deque[tuple[str, str]] = deque(maxlen=RECENT)
+        self.tables: list[tuple[Job, Table]] = []
+        self.told: dict[str, tuple] = {}
+        self.todo: list[tuple[str, str]] = []  # pictures not looked for yet
+        self.missing: deque[tuple[str, str]] = deque(maxlen=RECENT)  # those whose file is not there yet
         self.classes: dict[str, Any] = {}
         self.events: set[tuple[str, str]] = set()
+        self._cursors: dict[str, tuple[int, int]] = {}
+        self._movies: dict[str, str] = {}  # micrograph -> movie
+        self._micrographs: dict[str, tuple[str, ...]] = {}  # movie -> micrographs
+        self._pictures: dict[str, int] = {}  # movie -> what changes when its pictures do
+        self._stems: dict[str, str] = {}
+        self._guessed: set[str] = set()  # stems of movies that no table names (yet)
+
+    def changes(self, tables: list[tuple[Job, Table]]) -> dict[str, dict[str, Any]]:
+        """Take up what changed; return {movie: fields that are new or changed, None where gone}.
+
+        Pictures that are new or changed are put into ``todo``.
+        """
+        tables = sorted(tables, key=lambda pair: ORDER[pair[0].kind])
+        versions = {job.name: table.version for job, table in tables}
+        if versions == self._cursors:
+            return {}
+        self.tables = tables
+        dirty = self._dirty(versions)
+        if dirty is None:
+            dirty = self._everything()
+        self._cursors = versions
+        found = {}
+        for movie in dirty:
+            change = self._change(movie)
+            if change is not None:
+                found[movie] = change
+        return found
+
+    def _dirty(self, versions: dict[str, tuple[int, int]]) -> Iterable[str] | None:
+        """Return the movies of which a row changed, or None where everything is to be put together anew."""
+        if list(versions) != list(self._cursors):
+            return None
+        dirty: dict[str, None] = {}
+        for job, table in self.tables:
+            epoch, place = self._cursors[job.name]
+            if table.epoch != epoch:
+                return None
+            for name in table.log[place:]:
+                if job.kind == "import":
+                    if stem_of(name) in self._guessed:
+                        return None  # a movie's name that was guessed is now known
+                    self._stems.setdefault(stem_of(name), name)
+                    dirty[name] = None
+                    continue
+                before = self._movies.get(name)
+                movie = self._resolve(name)
+                if before is not None and before != movie:
+                    dirty[before] = None
+                dirty[movie] = None
+        return dirty
+
+    def _everything(self) -> Iterable[str]:
+        before = list(self.told)
+        self._movies, self._micrographs, self._guessed, self._stems = {}, {}, set(), {}
+        dirty: dict[str, None] = {}
+        for job, table in self.tables:
+            for name in table.rows:
+                if job.kind == "import":
+                    self._stems.setdefault(stem_of(name), name)
+                    dirty[name] = None
+                else:
+                    dirty[self._resolve(name)] = None
+        dirty.update(dict.fromkeys(before))
+        return dirty
+
+    def _resolve(self, name: str) -> str:
+        """Return a micrograph's movie: as its own file says, else as it was imported, else by its path."""
+        movie = None
+        for job, table in self.tables:
+            if job.kind == "motioncorr" and isinstance(table, MotionTable):
+                movie = table.movies.get(name)
+                if movie:
+                    break
+        if not movie:
+            path = without_job(name)
+            stem = stem_of(path)
+            movie = self._stems.get(stem)
+            if movie is None:
+                self._guessed.add(stem)
+                movie = path
+        before = self._movies.get(name)
+        if movie != before:
+            if before is not None:
+                self._micrographs[before] = tuple(n for n in self._micrographs[before] if n != name)
+            self._movies[name] = movie
+            self._micrographs[movie] = (*self._micrographs.get(movie, ()), name)
+        return movie
+
+    def _change(self, movie: str) -> dict[str, Any] | None:
+        fields = self._fields(movie)
+        told = self.told.get(movie)
+        before = dict(items_of(told)) if told else {}
+        if fields is None:
+            if told is None:
+                return None
+            del self.told[movie]
+            self._pictures.pop(movie, None)
+            return _cleared(before) or None
+        pictures = self.pictures(movie)
+        state = hash(tuple(pictures.items()))
+        if self._pictures.get(movie) != state:
+            self._pictures[movie] = state
+            self.todo.extend((kind, movie) for kind in pictures)
+        if told is not None and before == fields:
+            return None
+        self.told[movie] = packed(fields)
+        if told is None:
+            return fields
+        changed = {key: value for key, value in fields.items() if key not in before or before[key] != value}
+        changed.update(_cleared({key: value for key, value in before.items() if key not in fields}))
+        return changed
+
+    def _rows(self, movie: str) -> Iterable[tuple[Job, dict[str, Any]]]:
+        for job, table in self.tables:
+            for name in (movie,) if job.kind == "import" else self._micrographs.get(movie, ()):
+                record = table.rows.get(name)
+                if record is not None:
+                    yield job, dict(items_of(record))
+
+    def _fields(self, movie: str) -> dict[str, Any] | None:
+        """Return all that is known of a movie, later jobs over earlier ones; None where no row is left."""
+        fields: dict[str, Any] | None = None
+        for _, row in self._rows(movie):
+            fields = {} if fields is None else fields
+            fields.update((key, value) for key, value in row.items() if key not in ("image", "spectrum"))
+        return fields
+
+    def pictures(self, movie: str) -> dict[str, tuple[str, ...]]:
+        """Return {kind: files in the project}; the first that exists is the one to draw."""
+        found: dict[str, tuple[str, ...]] = {}
+        plain = None
+        has_ctf = any(job.kind == "ctffind" for job, _ in self.tables)
+        for job, row in self._rows(movie):
+            if "image" in row:
+                found["micrograph"] = (row["image"],)
+            if "spectrum" in row:
+                # CTFFIND's picture shows the fit beside the spectrum; the plain one is second choice, and
+                # waits for the CTF so that no picture is sent twice.
+                if job.kind == "ctffind":
+                    found["psd"] = (row["spectrum"], plain) if plain else (row["spectrum"],)
+                elif has_ctf:
+                    plain = row["spectrum"]
+                else:
+                    found["psd"] = (row["spectrum"],)
+        return found
+
+
+def _cleared(fields: dict[str, Any]) -> dict[str, None]:
+    """Return what clears these fields on the site."""
+    gone: dict[str, None] = {}
+    for key in fields:
+        gone.update(dict.fromkeys(("coordinates", "particles") if key == "picks" else (key,)))
+    return gone
 
 
 class RelionReader(Reader):
@@ -625,6 +281,7 @@ class RelionReader(Reader):
 
     SETTINGS: ClassVar = {
         "follow_links": "true to read what links within the project lead to outside of it (false)",
+        "silent_hours": "a job that runs and writes nothing for so long is told to have crashed, perhaps (6)",
     }
 
     def __init__(self, path: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
@@ -634,6 +291,10 @@ class RelionReader(Reader):
         follow_links = (settings or {}).get("follow_links", False)
         if not isinstance(follow_links, bool):
             raise ReaderError("follow_links must be true or false.")
+        hours = (settings or {}).get("silent_hours", 6)
+        if isinstance(hours, bool) or not isinstance(hours, (int, float)) or not 0 < hours <= 10_000:
+            raise ReaderError("silent_hours must be a number of hours above 0.")
+        self.silence = hours * 3600.0
         self.folder = Folder(path, follow_links)
         self.root = self.folder.root
         if not os.path.isdir(self.root):
@@ -646,11 +307,13 @@ class RelionReader(Reader):
         self._tables: dict[str, Table] = {}
         self._classes: dict[str, Classes] = {}
         self._options: dict[str, tuple[Signature | None, dict[str, str]]] = {}
-        self._told: dict[str, Told] = {}
+        self._branched: dict[str, Branched] = {}
+        self._signs: dict[str, tuple[float, float | None]] = {}
         self._warned: set[tuple[str, str]] = set()
         self._inside: dict[str, bool] = {}
         self._sizes: dict[str, tuple[int, int] | None] = {}
         self._version: str | None = None
+        self._heads: dict[str, tuple[Signature | None, str]] = {}
         if signature(self.path(PIPELINE)) is None:
             raise ReaderError(
                 f"{path} is not a RELION project: it has no {PIPELINE}. "
@@ -709,10 +372,23 @@ class RelionReader(Reader):
                 table.refresh(self._output(pipeline, job), statuses[name][0] == "finished")
             elif job.kind == "class2d":
                 self._classes.setdefault(name, Classes(self, name)).refresh(statuses[name][0] == "finished")
-        return [self._news(pipeline, branch, statuses) for branch in self._branches(pipeline)]
+        news: list[RunNews | SessionNews] = []
+        exposures: dict[str, dict[str, Any]] = {}
+        for branch in self._branches(pipeline):
+            run = self._news(pipeline, branch, statuses)
+            news.append(run)
+            for movie in run.micrographs:
+                place = names.place(movie)
+                if place:
+                    exposures[movie] = place
+        self.backlog = sum(len(known.todo) for known in self._branched.values())
+        if exposures:
+            # Where the names tell square and hole in another way than EPU's, which the site knows itself.
+            news.append(SessionNews({}, exposures))
+        return news
 
     def forget(self, key: str) -> None:
-        self._told.pop(key, None)
+        self._branched.pop(key, None)
 
     # pipeline
 
@@ -776,6 +452,9 @@ class RelionReader(Reader):
 
     def _output(self, pipeline: Pipeline, job: Job) -> str | None:
         """Return the job's result file: the one the pipeline names, else the one RELION would write."""
+        if job.kind == "select":
+            # Of what selections write, only this is one of micrographs; parts of a split are none.
+            return f"{job.name}/micrographs.star" if self.exists(f"{job.name}/micrographs.star") else None
         expected = OUTPUTS[job.kind]
         named = [node for node in pipeline.outputs.get(job.name, ()) if node.endswith(".star")]
         usual = [f"{job.name}/{name}" for name in expected]
@@ -820,36 +499,44 @@ class RelionReader(Reader):
     # one run
 
     def _news(self, pipeline: Pipeline, branch: Branch, statuses: dict[str, tuple]) -> RunNews:
-        told = self._told.setdefault(branch.key, Told())
+        known = self._branched.setdefault(branch.key, Branched())
         news = RunNews(branch.key, self._info(pipeline, branch), self._run_status(pipeline, branch, statuses))
-        tables = [(pipeline.jobs[name], self._tables[name]) for name in branch.jobs if name in self._tables]
-        state = tuple((job.name, table.serial) for job, table in tables)
-        if state != told.state:
-            micrographs, pictures = self._merge(tables)
-            news.micrographs = _changes(told.micrographs, micrographs)
-            for place, paths in pictures.items():
-                if told.pictures.get(place) != paths:
-                    told.missing.append(place)
-            told.state, told.micrographs, told.pictures = state, micrographs, pictures
-        for _ in range(len(told.missing)):
-            kind, movie = place = told.missing.popleft()
-            path = next(filter(self.exists, told.pictures.get(place, ())), None)
-            if path is not None:
-                news.pictures.append(Picture(kind, self.path(path), micrograph=movie))
-            elif place in told.pictures:
-                told.missing.append(place)
+        news.micrographs = known.changes(
+            [(pipeline.jobs[name], self._tables[name]) for name in branch.jobs if name in self._tables]
+        )
+        self._find_pictures(news, known)
         for name in branch.jobs:
             classes = self._classes.get(name)
             if classes is not None and classes.found is not None:
-                self._tell_classes(news, told, classes)
-            self._tell_end(news, told, pipeline.jobs[name], statuses[name])
+                self._tell_classes(news, known, classes)
+            self._tell_end(news, known, pipeline.jobs[name], statuses[name])
+            self._tell_silence(news, known, pipeline.jobs[name], statuses[name])
         return news
 
-    def _tell_classes(self, news: RunNews, told: Told, classes: Classes) -> None:
+    def _find_pictures(self, news: RunNews, known: Branched) -> None:
+        """Give as many pictures as there is room for, the newest last because they are sent first."""
+        waiting = len(known.missing)
+        looked_for = 0
+        while len(news.pictures) < self.room and (waiting or (known.todo and looked_for < LOOKED_FOR)):
+            if waiting:
+                waiting -= 1
+                kind, movie = place = known.missing.popleft()
+            else:
+                looked_for += 1
+                kind, movie = place = known.todo.pop()
+            files = known.pictures(movie).get(kind)
+            path = next(filter(self.exists, files or ()), None)
+            if path is not None:
+                news.pictures.append(Picture(kind, self.path(path), micrograph=movie))
+            elif files:
+                known.missing.append(place)
+        news.pictures.reverse()
+
+    def _tell_classes(self, news: RunNews, told: Branched, classes: Classes) -> None:
         found = classes.found
-        if found is None or told.classes.get(found.job) == classes._state:
+        if found is None or told.classes.get(found.job) == classes.state:
             return
-        told.classes[found.job] = classes._state
+        told.classes[found.job] = classes.state
         news.classes.append(found)
         if classes.stack:
             for row in found.classes:
@@ -864,7 +551,7 @@ class RelionReader(Reader):
                         )
                     )
 
-    def _tell_end(self, news: RunNews, told: Told, job: Job, status: tuple[str, float | None]) -> None:
+    def _tell_end(self, news: RunNews, told: Branched, job: Job, status: tuple[str, float | None]) -> None:
         how, at = status
         if how not in ("failed", "stopped") or job.kind not in COMPUTING:
             return
@@ -878,6 +565,48 @@ class RelionReader(Reader):
         if (text, when or "") not in told.events:
             told.events.add((text, when or ""))
             news.events.append(Event("error" if how == "failed" else "warning", text, when))
+
+    def _tell_silence(
+        self, news: RunNews, told: Branched, job: Job, status: tuple[str, float | None]
+    ) -> None:
+        """Tell of a job that seems to have died: nothing written for long, and no sign of its end."""
+        if status[0] != "running" or job.kind not in COMPUTING:
+            return
+        checked, sign = self._signs.get(job.name, (0.0, None))
+        if time.monotonic() - checked > SIGNS_EVERY or not checked:
+            sign = self._last_sign(job.name)
+            self._signs[job.name] = (time.monotonic(), sign)
+        if sign is None or time.time() - sign < self.silence:
+            return
+        last = datetime.fromtimestamp(int(sign), timezone.utc)
+        text = (
+            f"{job.name} shows as running but has written nothing since {last:%Y-%m-%d %H:%M} UTC and left "
+        )
+        text += "no sign of its end; it may have crashed."
+        when = datetime.fromtimestamp(int(sign + self.silence), timezone.utc).isoformat()
+        if (text, when) not in told.events:
+            told.events.add((text, when))
+            news.events.append(Event("warning", text, when))
+
+    def _last_sign(self, job: str) -> float | None:
+        """Return when anything in the job's folder changed last (seconds since 1970), None without one.
+
+        A folder changes when a file in it is made, so one level of folders is enough.
+        """
+        newest: float | None = None
+        try:
+            with os.scandir(self.path(job)) as entries:
+                for entry in entries:
+                    changed = entry.stat(follow_symlinks=False).st_mtime
+                    newest = changed if newest is None else max(newest, changed)
+                    if entry.is_dir(follow_symlinks=False):
+                        with os.scandir(entry.path) as inner:
+                            for folder in inner:
+                                if folder.is_dir(follow_symlinks=False):
+                                    newest = max(newest, folder.stat(follow_symlinks=False).st_mtime)
+        except OSError:
+            pass
+        return newest
 
     def _last_line(self, name: str) -> str:
         try:
@@ -906,48 +635,6 @@ class RelionReader(Reader):
             if status in last.values():
                 return status
         return "finished"
-
-    def _merge(self, tables: list[tuple[Job, Table]]) -> tuple[dict[str, dict[str, Any]], dict]:
-        """Return {movie: fields} and {(kind, movie): paths} of a branch, later jobs over earlier ones.
-
-        Of a picture's paths the first that exists is the one to draw.
-        """
-        micrographs: dict[str, dict[str, Any]] = {}
-        pictures: dict[tuple[str, str], tuple[str, ...]] = {}
-        stems: dict[str, str] = {}
-        movies: dict[str, str] = {}
-        spectra: dict[str, str] = {}
-        has_ctf = any(job.kind == "ctffind" for job, _ in tables)
-        # Picks made by hand are usually there to train a picker: they count where nothing else was picked.
-        order = ["import", "motioncorr", "ctffind", "manualpick", "autopick"]
-        for job, table in sorted(tables, key=lambda pair: order.index(pair[0].kind)):
-            for name, row in table.rows.items():
-                if job.kind == "import":
-                    movie = name
-                    stems.setdefault(_stem(name), name)
-                else:
-                    movie = movies.get(name) or ""
-                    if not movie:
-                        known = table.movies.get(name) if isinstance(table, MotionTable) else None
-                        path = without_job(name)
-                        movie = movies[name] = known or stems.get(_stem(path)) or path
-                fields = micrographs.setdefault(movie, {})
-                for field, value in row.items():
-                    if field == "image":
-                        pictures["micrograph", movie] = (value,)
-                    elif field == "spectrum":
-                        # CTFFIND's picture shows the fit beside the spectrum; the plain one is second choice,
-                        # and waits for the CTF so that no picture is sent twice.
-                        if job.kind == "ctffind":
-                            plain = spectra.get(movie)
-                            pictures["psd", movie] = (value, plain) if plain else (value,)
-                        elif has_ctf:
-                            spectra[movie] = value
-                        else:
-                            pictures["psd", movie] = (value,)
-                    else:
-                        fields[field] = value
-        return micrographs, pictures
 
     # what describes the run
 
@@ -1042,11 +729,23 @@ class RelionReader(Reader):
         return f"{job}/run_it{classes.found.iteration:03d}_optimiser.star"
 
     def _head(self, name: str) -> str:
-        try:
-            with open(self.path(name), "rb") as handle:
-                return handle.read(4096).decode("utf-8", "replace")
-        except OSError:
-            return ""
+        state = self.signature(name)
+        known = self._heads.get(name)
+        if known is not None and known[0] == state:
+            return known[1]
+        text = ""
+        if state is not None:
+            try:
+                with open(self.path(name), "rb") as handle:
+                    text = handle.read(4096).decode("utf-8", "replace")
+            except OSError:
+                pass  # only a version is looked for
+        self._heads[name] = (state, text)
+        return text
+
+    def option(self, job: str, name: str) -> str | None:
+        """Return one option of a job as it stands in its ``job.star``."""
+        return self._job_options(job).get(name)
 
     def _job_options(self, job: str) -> dict[str, str]:
         """Return the options of ``job.star``, read line by line: 3.1 adds help texts that no parser likes."""
@@ -1068,52 +767,6 @@ class RelionReader(Reader):
             self.warn(path, error)
         self._options[job] = (state, options)
         return options
-
-
-def _changes(old: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return what to send so that ``old`` becomes ``new``; fields that are gone become None."""
-    changes = {}
-    for name, fields in new.items():
-        before = old.get(name)
-        if before is None:
-            changes[name] = dict(fields)
-        elif before != fields:
-            changed = {key: value for key, value in fields.items() if before.get(key) != value}
-            for key in before:
-                if key not in fields:
-                    changed.update(
-                        {"coordinates": None, "particles": None} if key == "picks" else {key: None}
-                    )
-            if changed:
-                changes[name] = changed
-    for name, before in old.items():
-        if name not in new and before:
-            gone = {key: None for key in before if key != "picks"}
-            if "picks" in before:
-                gone.update({"coordinates": None, "particles": None})
-            changes[name] = gone
-    return changes
-
-
-def _clean(path: str | None) -> str:
-    return posixpath.normpath(path) if path else ""
-
-
-def _stem(path: str) -> str:
-    """Return what RELION makes of a movie's path when it names the micrograph after it."""
-    return posixpath.splitext(posixpath.normpath(path))[0].replace(".", "_")
-
-
-def job_of(path: str | None) -> str | None:
-    """Return the job a path lies in: ``CtfFind/job005/x.star`` -> ``CtfFind/job005``."""
-    match = _JOB.match(path or "")
-    return match.group(1) if match else None
-
-
-def without_job(path: str) -> str:
-    """Return a path without its job's folder: ``MotionCorr/job002/Movies/a.mrc`` -> ``Movies/a.mrc``."""
-    match = _JOB.match(path)
-    return path[match.end() :] if match else path
 
 
 def _option(value: str | None) -> Any:

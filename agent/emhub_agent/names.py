@@ -1,0 +1,30 @@
+"""Grid square and foil hole in the names of movies, for programs whose names the site does not know.
+
+EPU's names are the site's own business. Leginon numbers grid, square and hole within one another
+(``24dec03a_00034gr_00003sq_v01_00002hl_00002ex``); SerialEM, where it is told to put the place of a multiple
+exposure into the name, writes hole and shot behind what it numbers items by (``lattice_12_X+1Y-1-2_0034``).
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+_LEGINON = re.compile(r"_(\d{5})gr_(\d{5})sq(?:_v\d+)?_(\d{5})hl(?![0-9A-Za-z])")
+_SERIALEM = re.compile(r"^(.{1,40}?)_(X[+-]?\d{1,3}Y[+-]?\d{1,3})(?:-\d+)?(?=[_.]|$)")
+
+
+def place(name: str) -> dict[str, str] | None:
+    """Return ``grid_square`` and ``foil_hole`` as far as the name tells, None where it tells neither.
+
+    Both are unique in a session as long as Leginon's and SerialEM's own numbers are.
+    """
+    stem = posixpath.basename(name.replace("\\", "/"))
+    found = _LEGINON.search(stem)
+    if found:
+        grid, square, hole = found.groups()
+        return {"grid_square": f"{grid}gr_{square}sq", "foil_hole": f"{grid}gr_{square}sq_{hole}hl"}
+    found = _SERIALEM.match(stem)
+    if found:
+        return {"foil_hole": f"{found.group(1)}_{found.group(2)}"}
+    return None
