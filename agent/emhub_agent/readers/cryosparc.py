@@ -1092,6 +1092,11 @@ def _number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def _as_typed(value: float) -> float:
+    """Return the number that somebody typed, from the float32 that it became."""
+    return float(f"{value:.7g}")
+
+
 def _path(value: Any) -> str:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return text.lstrip(">")
@@ -1161,7 +1166,7 @@ def _trajectory(row: Row, value: Any) -> None:
 def _pixel(row: Row, value: Any) -> None:
     found = _number(value)
     if found and found > 0:
-        row.pixel = found
+        row.pixel = _as_typed(found)
 
 
 def _dose(row: Row, value: Any) -> None:
@@ -1185,7 +1190,7 @@ def _size(row: Row, value: Any) -> None:
 def _pixel_size(row: Row, value: Any) -> None:
     found = _number(value)
     if found and 0 < found < 1000:
-        row.geometry["pixel_size"] = float(f"{found:.7g}")  # as it was before it became a float32
+        row.geometry["pixel_size"] = _as_typed(found)
 
 
 TAKEN = (
