@@ -512,19 +512,30 @@ def test_what_people_corrected_stays(site, tmp_path):
     assert session["data_path"] == "/data/here"
 
 
-def test_a_restart_after_files_were_taken_away_lowers_nothing(site, tmp_path):
+def test_a_restart_after_files_were_taken_away_goes_on_from_what_was_told(site, tmp_path):
     root = write(tmp_path, epu_session())
     session = site.sessions[SESSION]
     synced(site, root)
-    before = {name: session[name] for name in ("data_files", "data_movies", "data_bytes", "last_file_at")}
+    names = ("data_files", "data_movies", "data_bytes")
+    before = [session[name] for name in names]
+    last = session["last_file_at"]
     shutil.rmtree(root / "Images-Disc1/GridSquare_9001")
+    # Two files come while nobody looks, one after the restart.
+    write(root, {"x.tif": tif(), "note.txt": b"four"}, age=60)
     sync = synced(site, root)
-    write(root, {"a.txt": b"small"})
+    size = (root / "x.tif").stat().st_size
+    now = [before[0] + 2, before[1] + 1, before[2] + size + 4]
+    assert [session[name] for name in names] == now
+    assert session["last_file_at"] > last
+    write(root, {"y.tif": tif(seed=5)}, age=50)
     sync.numbers()
-    assert {name: session[name] for name in before} == before
+    assert [session[name] for name in names[:2]] == [now[0] + 1, now[1] + 1]
+    for _ in range(2):
+        synced(site, root)  # and again, with nothing new
+        assert [session[name] for name in names[:2]] == [now[0] + 1, now[1] + 1]
     synced(site, root, counters="present")
-    assert session["data_movies"] == 4
-    assert len(site.exposures) == 8
+    assert session["data_movies"] == 6
+    assert len(site.exposures) == 10
 
 
 def test_an_empty_folder_is_followed_from_its_first_file(site, tmp_path):

@@ -25,6 +25,7 @@ from datetime import datetime, timezone
 from typing import Any, ClassVar, NamedTuple
 
 from .. import epu, mdoc, movies
+from ..client import moment
 from ..clock import Clock
 from .base import Reader, ReaderError, SessionNews
 
@@ -179,6 +180,7 @@ class AcquisitionReader(Reader):
         self._warned: set[tuple[str, str]] = set()
         self.files = self.movies = self.bytes = 0
         self._last_file: float | None = None
+        self._before: Mapping[str, Any] | None = None  # the site's counters, until they were compared
         self._is_away = False
 
     def _read_settings(self, settings: dict[str, Any]) -> None:
@@ -226,8 +228,15 @@ class AcquisitionReader(Reader):
 
     # one look
 
+    def resume(self, session: Mapping[str, Any]) -> None:
+        if self._keeps_gone:
+            self._before = session
+
     def look(self) -> list[SessionNews]:
         self._scan()
+        if self._before is not None and not self._is_away:
+            self._count_what_went(self._before)
+            self._before = None
         exposures = {}
         for shot in self._dirty.values():
             fields = self._news_of(shot)
@@ -473,6 +482,35 @@ class AcquisitionReader(Reader):
         seen = now - watch.since
         return wall - changed / 1e9 >= self._settled or 0 < seen >= self._settled
 
+    def _count_what_went(self, before: Mapping[str, Any]) -> None:
+        """Go on from the site's counters where files went away before we started.
+
+        What was written after the last file the site was told of is new; the rest of what is here it counted.
+        """
+        last = moment(before.get("last_file_at"))
+        if last is None:
+            return
+        new = [
+            file
+            for place in self._places
+            if place.is_counted
+            for file in place.files.values()
+            if file.changed // 10**9 > last
+        ]
+        movies_new = sum(
+            shot.is_counted and int(shot.written or 0) > last
+            for shots in self._shots.values()
+            for shot in shots
+        )
+        for name, count in (
+            ("files", len(new)),
+            ("bytes", sum(f.bytes for f in new)),
+            ("movies", movies_new),
+        ):
+            told = before.get(f"data_{name}")
+            if isinstance(told, int):
+                setattr(self, name, max(getattr(self, name), told + count))
+
     def _take_away(self, place: Place, names: list[str]) -> None:
         """Files are not there any more: moved, deleted, or their folder gone."""
         for name in names:
@@ -622,10 +660,10 @@ class AcquisitionReader(Reader):
 
     def _apply(self, shot: Shot, folder: str, facts: Facts) -> None:
         shot.source = folder
-        moment = None
+        at = None
         if facts.acquired is not None:
-            moment = self.clock.moment(facts.acquired, facts.written)
-        shot.acquired = _text(moment) if moment else None
+            at = self.clock.moment(facts.acquired, facts.written)
+        shot.acquired = _text(at) if at else None
         shot.place = facts.place
         shot.field = facts.field
         if shot.folder is not None and not shot.place[0]:
@@ -768,8 +806,8 @@ class AcquisitionReader(Reader):
 
     def _time_in(self, stem: str, near: float | None) -> str | None:
         local = epu.taken(stem)
-        moment = self.clock.moment(local, near) if local else None
-        return _text(moment) if moment else None
+        at = self.clock.moment(local, near) if local else None
+        return _text(at) if at else None
 
     def _news_of(self, shot: Shot) -> dict[str, Any] | None:
         """Return what of an exposure is new since it was last told; None where nothing is."""
@@ -820,5 +858,5 @@ def _leginon(stem: str) -> tuple[str | None, str | None]:
     return (found.group(1), found.group(2)) if found else (None, None)
 
 
-def _text(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).isoformat()
+def _text(at: datetime) -> str:
+    return at.astimezone(timezone.utc).isoformat()
