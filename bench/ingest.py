@@ -17,13 +17,15 @@ prepared bytes. `ingest` is preprocessing.ingest with reports already decoded. `
 columns of both tables in one transaction a batch, and neither compare, count nor lock: bulk_create(update_conflicts)
 and, for SQLite, executemany; for PostgreSQL COPY, for the update COPY to a temporary table and one UPDATE.
 
-Then single micrographs by four clients, new ones, against a call that only authenticates (--singles seconds each).
-Client, server and database share the machine.
+Then single micrographs by four clients, new ones, against a call that only authenticates (--singles seconds each): an
+ordinary view of the API, with everything that any of them passes on its way. With the CPU time that the server, and
+PostgreSQL's processes for it, used a call, as client, server and database share the machine with whatever else it does.
 """
 
 import argparse
 import datetime
 import itertools
+import os
 import random
 import statistics
 import tempfile
@@ -323,6 +325,7 @@ def singles(site: Site, places: list, seconds: float) -> None:
     """Single posts against a call that does nothing, second by second in turns."""
     took: dict[str, list[float]] = {"single": [], "nothing": []}
     rates: dict[str, list[float]] = {"single": [], "nothing": []}
+    processor = {"single": 0.0, "nothing": 0.0}
     clients = [site.client() for _ in range(CLIENTS)]
     turns = max(2, round(seconds / 2))
     for turn in range(turns + 1):
@@ -339,9 +342,10 @@ def singles(site: Site, places: list, seconds: float) -> None:
                     clients[n].must_post(path, body)
                     mine[n].append(time.perf_counter() - begin)
 
-            begin = time.perf_counter()
+            used, begin = site.processor(), time.perf_counter()
             together(CLIENTS, post)
             if turn:
+                processor[kind] += site.processor() - used
                 together_took = [each for one in mine for each in one]
                 took[kind] += together_took
                 rates[kind].append(len(together_took) / (time.perf_counter() - begin))
@@ -351,8 +355,13 @@ def singles(site: Site, places: list, seconds: float) -> None:
         print(
             f"{kind:<18}{statistics.mean(rates[kind]):>10,.0f} a second   median {each[len(each) // 2] * 1000:6.1f} ms"
             f"   p95 {each[int(len(each) * 0.95)] * 1000:6.1f} ms   longest {each[-1] * 1000:6.1f} ms"
+            f"   CPU {processor[kind] / len(each) * 1000:5.2f} ms"
         )
-    print(f"single / nothing  {statistics.mean(rates['single']) / statistics.mean(rates['nothing']):>10.2f}")
+    cost = {kind: processor[kind] / len(each) for kind, each in took.items()}
+    print(
+        f"single / nothing  {statistics.mean(rates['single']) / statistics.mean(rates['nothing']):>10.2f}"
+        f"   by the server's CPU {cost['nothing'] / cost['single']:.2f}   load {os.getloadavg()[0]:.1f}"
+    )
 
 
 def main() -> None:

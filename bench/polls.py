@@ -9,17 +9,20 @@ Deltas: each size is a run of a session of its own. In turns one micrograph of e
 for what came after the revision it had (one row), and then once more with the answer's ETag (304).
 
 Readers: so many each ask once a second for what came after their revision, with their ETag, each on a connection of
-its own, of a run in which nothing changes. Batches of 500 are posted to another for --seconds without readers and for
-as long with them, in four turns.
+its own, of a run in which nothing changes. All are in one process of their own that does no more than it must
+(bench.readers). Batches of 500 are posted to another run for --seconds without readers and for as long with them, in
+four turns.
 
 Memory: so many micrographs are posted in batches of 500, each one updated once (500,000 with --memory 500000);
 the resident memory of all workers is printed at ten moments.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -27,7 +30,7 @@ import orjson
 
 from bench.ingest import BATCH, batch, measured, names
 from bench.machine import describe
-from bench.server import Site
+from bench.server import ROOT, Site
 
 
 def fill(session, run, count: int) -> list[str]:
@@ -86,58 +89,25 @@ def deltas(site: Site, places: list, options) -> None:
 
 
 class Readers:
-    """Readers of one run, each asking once a second, shared among a few threads."""
+    """Readers of one run, each asking once a second, in a process of their own (bench.readers)."""
 
     def __init__(self, site: Site, path: str, count: int):
-        self.site, self.path, self.stop = site, path, threading.Event()
-        self.begin, self.ready = threading.Event(), threading.Semaphore(0)
-        self.answered: list[tuple[int, float]] = []
-        workers = min(count, 20)
-        self.threads = [
-            threading.Thread(target=self.read, args=(count // workers, n / workers)) for n in range(workers)
-        ]
+        self.site, self.command = site, [str(site.port), path, str(count)]
+        self.told: dict = {}
 
     def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        for _ in self.threads:
-            self.ready.acquire()
-        self.begin.set()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.readers", *self.command],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.process.stdin.write(self.site.key + "\n")
+        self.process.stdin.flush()
+        if not self.process.stdout.readline():
+            raise SystemExit("The readers did not begin.")
         return self
 
     def __exit__(self, *error):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
-
-    def read(self, count: int, offset: float) -> None:
-        states = [{"client": self.site.client()} for _ in range(count)]
-        for state in states:
-            _, _, body = state["client"].get(self.path)
-            state["after"] = orjson.loads(body)["revision"]
-            _, headers, _ = state["client"].get(f"{self.path}?after={state['after']}")
-            state["etag"] = headers["etag"]
-        self.ready.release()
-        self.begin.wait()
-        self.stop.wait(offset)
-        while not self.stop.is_set():
-            began = time.perf_counter()
-            for number, state in enumerate(states):
-                if self.stop.wait(max(0.0, began + number / count - time.perf_counter())):
-                    break
-                begin = time.perf_counter()
-                status, headers, body = state["client"].get(
-                    f"{self.path}?after={state['after']}", etag=state["etag"]
-                )
-                self.answered.append((status, time.perf_counter() - begin))
-                if status not in (200, 304):
-                    raise SystemExit(f"A reader was answered {status}.")
-                if status == 200:
-                    state["after"] = orjson.loads(body)["revision"]
-                state["etag"] = headers["etag"]
-            self.stop.wait(max(0.0, began + 1 - time.perf_counter()))
-        for state in states:
-            state["client"].close()
+        self.told = orjson.loads(self.process.communicate("stop\n")[0])
 
 
 def crowd(site: Site, places: list, options) -> None:
@@ -149,7 +119,8 @@ def crowd(site: Site, places: list, options) -> None:
     fill(other_session, other, BATCH)
     other_path = f"/api/v1/runs/{other.pk}/micrographs/"
     took: dict[bool, list[float]] = {False: [], True: []}
-    answered = []
+    told = []
+    processor = 0.0
 
     def post(seconds: float, spent: list[float]) -> None:
         with site.client() as client:
@@ -166,18 +137,29 @@ def crowd(site: Site, places: list, options) -> None:
         post(options.seconds / 4, took[False])
         with Readers(site, other_path, options.readers) as readers:
             time.sleep(1.5)
-            first = len(readers.answered)
             post(options.seconds / 4, took[True])
-            answered += readers.answered[first:]
-    rate = len(answered) / options.seconds
-    unchanged = sum(status == 304 for status, _ in answered) / max(1, len(answered))
+            used = site.processor()
+            time.sleep(2)  # Polls alone, for what one of them costs.
+            processor += site.processor() - used
+        told.append(readers.told)
+    answered = sum(sum(each["statuses"].values()) for each in told)
+    seconds = sum(each["seconds"] for each in told)
+    unchanged = sum(each["statuses"].get("304", 0) for each in told) / max(1, answered)
     print(
-        f"{site.database}, {options.readers} readers; batches of {BATCH} updates, a rest of 0.2 s after each"
+        f"{site.database}, {options.readers} readers; batches of {BATCH} updates, a rest of 0.2 s after each; "
+        f"load {os.getloadavg()[0]:.1f}"
     )
     print(f"  without readers  {middle(took[False])}")
     print(f"  with readers     {middle(took[True])}")
     print(
-        f"  polls: {rate:.0f} a second, {unchanged:.0%} answered 304, {middle([each for _, each in answered])}"
+        f"  polls: {answered / seconds:.0f} a second, {unchanged:.0%} answered 304, "
+        f"median {statistics.median(each['median'] for each in told) * 1000:.1f} ms, "
+        f"p95 {max(each['p95'] for each in told) * 1000:.1f} ms"
+    )
+    rate = answered / seconds
+    print(
+        f"  CPU of one poll: server {processor / (8 * rate) * 1000:.2f} ms, "
+        f"its reader {sum(each['processor'] for each in told) / answered * 1000:.2f} ms"
     )
     ratio = statistics.median(took[True]) / statistics.median(took[False])
     print(f"  posts take {ratio:.2f} times as long")
