@@ -164,9 +164,6 @@ class Reader(ABC):
     def resume(self, session: Mapping[str, Any]) -> None:  # noqa: B027 (most readers need not know)
         """Be told before the first look what the site has of the session, by the REST contract's names."""
 
-    def resume(self, session: Mapping[str, Any]) -> None:  # noqa: B027 (most readers need not know)
-        """Be told before the first look what the site has of the session, by the REST contract's names."""
-
     @abstractmethod
     def look(self) -> list[RunNews | SessionNews]:
         """Return every run, and the session where it is watched, with what is new in it.
