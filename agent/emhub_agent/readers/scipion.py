@@ -118,6 +118,8 @@ CHUNK = 2000
 SHARE = 0.05
 #: So many of the newest pictures that are not there yet are looked for at every look.
 RECENT = 500
+#: So many files of pictures at most are looked for at one look.
+LOOKED_FOR = 5000
 #: How often coordinates that could not be read when they were to be sent are tried again.
 ATTEMPTS = 10
 #: Seconds that a lock on the project is waited for before the first look is given up.
@@ -1107,6 +1109,8 @@ class Told:
         self.has_ctf = False
         #: What each table had of a micrograph: the rows themselves, which are replaced and never changed.
         self.micrographs: dict[str, tuple] = {}
+        #: Pictures to be given when there is room, and those whose file was not there when there was.
+        self.todo: deque[tuple[str, str]] = deque()
         self.missing: deque[tuple[str, str]] = deque(maxlen=RECENT)
         self.classes: dict[str, tuple | None] = {}
         self.events: set[tuple[str, str]] = set()
@@ -1215,7 +1219,9 @@ class ScipionReader(Reader):
         for tables in (self._tables, self._classes):
             for place in [place for place in tables if place not in wanted]:
                 del tables[place]
-        return [self._news(project, branch) for branch in self._branches(project)]
+        news = [self._news(project, branch) for branch in self._branches(project)]
+        self.backlog = sum(len(self._told[run.key].todo) for run in news)
+        return news
 
     def forget(self, key: str) -> None:
         self._told.pop(key, None)
@@ -1376,9 +1382,7 @@ class ScipionReader(Reader):
         news = RunNews(branch.key, self._info(branch, protocols, tables), self._run_status(protocols))
         for name in self._changed(told, tables):
             self._tell_micrograph(news, told, tables, name)
-        for _ in range(len(told.missing)):
-            kind, name = told.missing.popleft()
-            self._tell_picture(news, told, kind, name)
+        self._find_pictures(news, told)
         for protocol in protocols:
             for output in protocol.outputs:
                 classes = self._classes.get((protocol.id, output.name))
@@ -1429,13 +1433,26 @@ class ScipionReader(Reader):
         changed = {key: value for key, value in fields.items() if before is None or before.get(key) != value}
         for kind, keys in (("micrograph", ("image",)), ("psd", ("fit", "spectrum"))):
             if any(key in changed for key in keys):
-                self._tell_picture(news, told, kind, name)
+                told.todo.append((kind, name))
         for key in PICTURES:
             changed.pop(key, None)
         if before is not None:
             changed.update(_cleared({key: None for key in before if key not in fields}))
         if changed or before is None:
             news.micrographs[name] = changed
+
+    def _find_pictures(self, news: RunNews, told: Told) -> None:
+        """Give as many pictures as there is room for, the newest last because they are sent first."""
+        waiting = len(told.missing)
+        looked_for = 0
+        while len(news.pictures) < self.room and (waiting or (told.todo and looked_for < LOOKED_FOR)):
+            if waiting:
+                waiting -= 1
+                self._tell_picture(news, told, *told.missing.popleft())
+            else:
+                looked_for += 1
+                self._tell_picture(news, told, *told.todo.pop())
+        news.pictures.reverse()
 
     def _tell_picture(self, news: RunNews, told: Told, kind: str, name: str) -> None:
         fields = _merged(told.micrographs.get(name, ()))

@@ -17,6 +17,7 @@ import os
 import re
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -75,6 +76,8 @@ SHARE = 0.05
 SETTLED = 5.0
 #: So many of the newest pictures that are not there yet are looked for at every look.
 RECENT = 500
+#: So many files of pictures at most are looked for at one look.
+LOOKED_FOR = 5000
 
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d{1,4})?$", re.ASCII)
 _MISSING = object()
@@ -178,7 +181,8 @@ class TableReader(Reader):
         self._read_settings(settings, base)
         self._rows: dict[str, dict[str, Any]] = {}
         self._told: dict[str, dict[str, Any]] = {}
-        self._missing: list[tuple[str, str]] = []
+        self._todo: deque[tuple[str, str]] = deque()
+        self._missing: deque[tuple[str, str]] = deque(maxlen=RECENT)
         self._warned: set[str] = set()
         self._restart()
         self._state: tuple | None = None
@@ -281,13 +285,14 @@ class TableReader(Reader):
         news = RunNews(self.key, dict(self.info), self._status())
         for name in changed:
             self._tell(news, name)
-        missing, self._missing = self._missing[-RECENT:], []
-        for kind, name in missing:
-            self._tell_picture(news, kind, name)
+        self._find_pictures(news)
+        self.backlog = len(self._todo)
         return [news]
 
     def forget(self, key: str) -> None:
         self._told.clear()
+        self._todo.clear()
+        self._missing.clear()
         self._state = None
 
     def warn(self, reason: str, once: str | None = None) -> None:
@@ -563,7 +568,20 @@ class TableReader(Reader):
             news.micrographs[name] = told
         for kind in KINDS:
             if changed.get(f"picture {kind}"):
-                self._tell_picture(news, kind, name)
+                self._todo.append((kind, name))
+
+    def _find_pictures(self, news: RunNews) -> None:
+        """Give as many pictures as there is room for, the newest last because they are sent first."""
+        waiting = len(self._missing)
+        looked_for = 0
+        while len(news.pictures) < self.room and (waiting or (self._todo and looked_for < LOOKED_FOR)):
+            if waiting:
+                waiting -= 1
+                self._tell_picture(news, *self._missing.popleft())
+            else:
+                looked_for += 1
+                self._tell_picture(news, *self._todo.pop())
+        news.pictures.reverse()
 
     def _tell_picture(self, news: RunNews, kind: str, name: str) -> None:
         file = self._told.get(name, {}).get(f"picture {kind}")
