@@ -42,3 +42,20 @@ def session_limits_change(
         details={name: {"from": before[name], "to": value} for name, value in changed.items()},
     )
     return row, True
+
+
+@transaction.atomic
+def session_limits_forget(*, session: Session, actor) -> bool:
+    """Let the microscope's limits hold for the session again; answers whether it had any of its own."""
+    row = SessionLimits.objects.select_for_update().filter(session=session).first()
+    if row is None:
+        return False
+    before = {field.name: getattr(row, field.name) for field in Limits._meta.fields}
+    row.delete()
+    AuditEntry.record(
+        actor=actor,
+        action="session limits forgotten",
+        target=session,
+        details={name: {"from": value, "to": None} for name, value in before.items()},
+    )
+    return True

@@ -38,12 +38,17 @@ def entries(session, active: str) -> list[Tab]:
         ("classes", "Classes", "preprocessing:classes", summary.classes > 0),
         ("where", "Where", "preprocessing:where", summary.micrographs > 0 and _has_places(session)),
         ("runs", "Runs", "preprocessing:runs", summary.runs > 1),
+        ("alerts", _with_count("Alerts", len(summary.alerts)), "preprocessing:alerts", True),
     ]
     return [
         Tab(key, label, url, key == active)
         for key, label, name, there in found
         if (there or key == active) and (url := address(name, session))
     ]
+
+
+def _with_count(label: str, count: int) -> str:
+    return f"{label} ({count})" if count else label
 
 
 def _has_places(session) -> bool:

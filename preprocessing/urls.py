@@ -2,12 +2,19 @@
 
 from django.urls import path
 
-from preprocessing import browse_views, export_views, live_views
+from preprocessing import alerts_views, browse_views, export_views, live_views
 from preprocessing.api.views import ImageView
 
 app_name = "preprocessing"
 
 urlpatterns = [
+    path("alerts/", alerts_views.AlertsPage.as_view(), name="all-alerts"),
+    path("sessions/<slug:name>/alerts/", alerts_views.SessionAlertsPage.as_view(), name="alerts"),
+    path(
+        "sessions/<slug:name>/alerts/forget/",
+        alerts_views.SessionLimitsForgetView.as_view(),
+        name="limits-forget",
+    ),
     path("sessions/<slug:name>/micrographs/", browse_views.MicrographsPage.as_view(), name="micrographs"),
     path(
         "sessions/<slug:name>/micrographs/data/",
@@ -17,9 +24,13 @@ urlpatterns = [
     path("sessions/<slug:name>/micrographs/next/", browse_views.NextView.as_view(), name="micrographs-next"),
     path("sessions/<slug:name>/micrographs/verdict/", browse_views.VerdictView.as_view(), name="verdict"),
     path(
-        "sessions/<slug:name>/micrographs/undo/<int:pk>/", browse_views.UndoView.as_view(), name="verdict-undo"
+        "sessions/<slug:name>/micrographs/undo/<int:pk>/",
+        browse_views.UndoView.as_view(),
+        name="verdict-undo",
     ),
-    path("sessions/<slug:name>/micrographs/<int:pk>/", browse_views.MicrographView.as_view(), name="micrograph"),
+    path(
+        "sessions/<slug:name>/micrographs/<int:pk>/", browse_views.MicrographView.as_view(), name="micrograph"
+    ),
     path("sessions/<slug:name>/report.pdf", export_views.ReportView.as_view(), name="report"),
     path("sessions/<slug:name>/micrographs.csv", export_views.MicrographsCSVView.as_view(), name="csv"),
     path("sessions/<slug:name>/micrographs.star", export_views.MicrographsStarView.as_view(), name="star"),
