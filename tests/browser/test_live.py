@@ -1,16 +1,24 @@
 """The live page in a real browser: pipelines post by the REST API, and the open page follows."""
 
+import contextlib
 import datetime
 import io
 import re
+import socket
+import threading
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.factories import SessionFactory, make_token
+from preprocessing import packed
+from preprocessing.models import SessionLimits
+from sessions_app.models import Session
+from tests.factories import MembershipFactory, SessionFactory, make_token
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -361,6 +369,225 @@ def test_times_are_drawn_when_the_exposures_have_them(page, pipeline, session, a
     expect(page.locator("[data-axis=time]")).to_have_attribute("aria-pressed", "true", timeout=PATIENCE)
     page.locator("[data-axis=number]").click()
     expect(page.locator("[data-axis=number]")).to_have_attribute("aria-pressed", "true")
+
+
+def spread(pipeline, count):
+    """So many micrographs whose resolution grows by 0.1 Å each from 3.0 Å."""
+    rows = [
+        {"name": f"movie_{number:04}.tiff", "ctf_resolution": round(3 + number / 10, 1), "motion_total": 9}
+        for number in range(count)
+    ]
+    pipeline.post(f"/runs/{pipeline.run}/micrographs/", {"micrographs": rows})
+
+
+def drag(page, begin, end):
+    page.mouse.move(*begin)
+    page.mouse.down()
+    page.mouse.move((begin[0] + end[0]) / 2, (begin[1] + end[1]) / 2, steps=4)
+    page.mouse.move(*end, steps=4)
+    page.mouse.up()
+
+
+def test_all_charts_and_histograms_follow_the_zoom(page, pipeline, address):
+    spread(pipeline, 41)
+    page.goto(address)
+    charts = page.locator("#live-charts")
+    counted = page.locator("[data-series=motion_total] [data-histogram]")
+    expect(counted).to_have_attribute("data-count", "41")
+    over = page.locator("[data-series=ctf_resolution] .u-over").first
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    # Image numbers 1 to 41 stand from edge to edge: a quarter from each edge are 11 and 31.
+    drag(page, (box["x"] + box["width"] * 0.24, middle), (box["x"] + box["width"] * 0.76, middle))
+    expect(charts).to_have_attribute("data-view", "part")
+    expect(page.locator("[data-part]")).to_contain_text("21 of 41 micrographs in view")
+    for quantity in ("ctf_resolution", "motion_total"):
+        place = page.locator(f"[data-series={quantity}] [data-histogram]")
+        expect(place).to_have_attribute("data-count", "21")
+    expect(page.locator("[data-series=ctf_resolution] [data-readout]")).to_contain_text("median 5.0 Å")
+    page.locator("#live-pair").scroll_into_view_if_needed()
+    expect(page.locator("#live-pair [data-canvas]")).to_have_attribute("data-points", "21")
+    # What comes outside of the view leaves it as it is.
+    pipeline.micrographs(100, 1)
+    expect(counter(page, "movies")).to_have_text("42", timeout=PATIENCE)
+    expect(counted).to_have_attribute("data-count", "21")
+    page.keyboard.press("0")
+    expect(charts).to_have_attribute("data-view", "all")
+    expect(counted).to_have_attribute("data-count", "42")
+    page.keyboard.press("+")
+    expect(charts).to_have_attribute("data-view", "part")
+    page.locator("[data-zoom=all]").click()
+    expect(charts).to_have_attribute("data-view", "all")
+
+
+def usable(page):
+    return page.locator("[data-verdict=usable]")
+
+
+def test_a_limit_is_dragged_and_the_usable_share_follows(page, pipeline, session, address, logged_in):
+    spread(pipeline, 41)  # 3.0 to 7.0 Å; the facility's usual limit is 6 Å.
+    page.goto(address)
+    expect(usable(page)).to_have_text("76%")
+    line = page.locator("[data-limit=ctf_resolution_max]")
+    expect(line).to_contain_text("≤ 6.0 Å")
+    over = page.locator("[data-series=ctf_resolution] .u-over").first
+    over.scroll_into_view_if_needed()
+    at, box = line.bounding_box(), over.bounding_box()
+    left = box["x"] + box["width"] / 4
+    drag(page, (left, at["y"]), (left, box["y"] + box["height"] / 2))
+    expect(line).not_to_contain_text("6.0 Å")
+    expect(usable(page)).not_to_have_text("76%", timeout=PATIENCE)
+    moved = SessionLimits.objects.get(session=session)
+    assert 4.5 < moved.ctf_resolution_max < 5.5
+    assert moved.changed_by == session.booking.owner
+    share = sum(round(3 + number / 10, 1) <= moved.ctf_resolution_max for number in range(41)) / 41
+    expect(usable(page)).to_have_text(f"{share:.0%}")
+    assert page.locator("#live-charts").get_attribute("data-view") == "all"  # Dragging a limit is no zoom.
+    # By keyboard and as a number too.
+    line.focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    step = f"{moved.ctf_resolution_max + 0.1:.1f} Å"
+    expect(line).to_contain_text(step)
+    field = page.get_by_role("spinbutton", name="CTF resolution: at most")
+    field.fill("6.5")
+    field.press("Enter")
+    expect(usable(page)).to_have_text("88%", timeout=PATIENCE)
+
+    # Once it is over its people look at the line and cannot move it.
+    Session.objects.filter(pk=session.pk).update(status="finished", end=timezone.now())
+    other = logged_in(MembershipFactory(lab=session.lab).user)
+    other.goto(address)
+    expect(other.locator("[data-limit=ctf_resolution_max]")).to_contain_text("≤ 6.5 Å")
+    expect(other.locator("[data-limit=ctf_resolution_max][role=slider]")).to_have_count(0)
+    expect(other.locator(".live-limits input")).to_have_count(0)
+
+
+def test_a_paused_page_says_how_many_are_new(page, pipeline, address):
+    pipeline.micrographs(1, 3)
+    page.goto(address)
+    name, pause = page.locator("[data-viewer=name]"), page.locator("[data-pause]")
+    counted = page.locator("[data-series=motion_total] [data-histogram]")
+    expect(name).to_have_text("movie_0003.tiff")
+    expect(counted).to_have_attribute("data-count", "3")
+    pause.click()
+    expect(pause).to_contain_text("Paused")
+    pipeline.micrographs(4, 2)
+    expect(pause).to_contain_text("2 new", timeout=PATIENCE)
+    expect(counter(page, "movies")).to_have_text("5")
+    expect(name).to_have_text("movie_0003.tiff")
+    expect(counted).to_have_attribute("data-count", "3")
+    pause.click()
+    expect(name).to_have_text("movie_0005.tiff")
+    expect(counted).to_have_attribute("data-count", "5")
+    expect(pause).to_have_text("Pause")
+
+
+class Door:
+    """A port that passes everything on to the server until it is shut, and then refuses as a stopped server does."""
+
+    def __init__(self, host, port):
+        self.host, self.behind = host, port
+        self.port = 0
+        self.open()
+
+    def open(self):
+        self.threads, self.ends = [], []
+        self.listener = socket.create_server((self.host, self.port))
+        self.port = self.listener.getsockname()[1]
+        self.begin(self.listen, self.listener)
+
+    def shut(self):
+        # Waking them first: a socket closed while somebody waits on it keeps its port.
+        for end in (self.listener, *self.ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        for thread in self.threads:
+            thread.join(5)
+
+    def begin(self, work, *values):
+        thread = threading.Thread(target=work, args=values, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+
+    def listen(self, listener):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection((self.host, self.behind))
+                self.ends += [near, far]
+                self.begin(self.pass_on, near, far)
+                self.begin(self.pass_on, far, near)
+
+    def pass_on(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_it_catches_up_exactly_after_the_server_was_stopped_and_started(
+    page, pipeline, session, live_server, complaints
+):
+    there = urlsplit(live_server.url)
+    door = Door(there.hostname, there.port)
+    try:
+        pipeline.micrographs(1, 3)
+        path = reverse("preprocessing:live", args=[session.name])
+        page.goto(f"http://{there.hostname}:{door.port}{path}")
+        is_live(page)
+        page.evaluate("window.sameDocument = true")
+        door.shut()
+        expect(line(page)).to_contain_text("Connection lost", timeout=2 * PATIENCE)
+        packed.forget()  # What a new process does not remember.
+        pipeline.micrographs(4, 5)
+        pipeline.micrographs(2, 1, ctf_resolution=5.5)
+        expect(counter(page, "motion_corrected")).to_have_text("3")
+        door.open()
+        expect(counter(page, "motion_corrected")).to_have_text("8", timeout=3 * PATIENCE)
+        expect(page.locator("[data-viewer=total]")).to_have_text("8")
+        resolution = page.locator("[data-series=ctf_resolution] [data-histogram]")
+        expect(resolution).to_have_attribute("data-count", "8")
+        assert page.evaluate("window.sameDocument") is True
+    finally:
+        page.close()
+        door.shut()
+    complaints[:] = [said for said in complaints if f":{door.port}/" not in said]
+
+
+def test_the_map_leads_from_squares_to_foil_holes(page, pipeline, session, live_server, shot):
+    exposures, rows = [], []
+    for number in range(60):
+        name = f"movie_{number:04}.tiff"
+        exposures.append(
+            {
+                "name": name,
+                "grid_square": f"square{number // 20}",
+                "foil_hole": f"hole{number // 4}",
+                "stage_x": 100.0 * (number // 20) + number % 5,
+                "stage_y": 50.0 * (number // 20) + number // 5,
+            }
+        )
+        rows.append({"name": name, "ctf_resolution": 3.0 + number // 20, "defocus_u": 12000})
+    pipeline.post(f"/sessions/{session.name}/exposures/", {"exposures": exposures})
+    pipeline.post(f"/runs/{pipeline.run}/micrographs/", {"micrographs": rows})
+    page.goto(live_server.url + reverse("preprocessing:live", args=[session.name]))
+    page.locator("[data-tab=where]").click()
+    page.wait_for_load_state()
+    expect(page.locator("#where-sentence")).to_have_text("60 micrographs on 3 grid squares.")
+    expect(page.locator("tbody tr")).to_have_count(3)
+    expect(page.locator("[data-place=square2]")).to_contain_text("5.0")
+    shot(page, "where")
+    page.get_by_role("button", name="square1").click()
+    expect(page.locator("#where-sentence")).to_have_text("20 micrographs on 5 foil holes of square1.")
+    expect(page.locator("tbody tr")).to_have_count(5)
+    page.go_back()
+    expect(page.locator("tbody tr")).to_have_count(3)
+    page.locator("[data-quantity]").select_option("defocus")
+    expect(page.locator("[data-column]")).to_have_text("(µm)")
+    expect(page.locator("[data-place=square2]")).to_contain_text("1.20")
 
 
 def test_hundreds_of_micrographs_with_pictures(page, pipeline, session, address, shot):
