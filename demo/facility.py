@@ -13,7 +13,9 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.utils import timezone
 
-from bookings.models import Application, Booking
+from bookings.models import Application, ApplicationQuota, Booking
+from bookings.quotas import quota
+from bookings.series import Repeat, series_create
 from bookings.services import booking_cancel, booking_create
 from demo import DEMO_LOADED
 from microscopes.models import Camera, DataServer, Microscope
@@ -289,7 +291,53 @@ def book_around_now(facility: Facility, now: datetime.datetime) -> Booking:
                 title=rng.choice(facility.samples[lab]).name if microscope is not glacios else "Screening",
             )
     _details(facility, now)
+    _plans(facility, today)
     return running
+
+
+def _plans(facility: Facility, today: datetime.date) -> None:
+    """What staff plan ahead: slots, a repeat, days of the projects and the microscopes' limits."""
+    krios, glacios, cryoarm = facility.microscopes
+    first, second = facility.labs
+    manager = facility.staff[1]
+
+    def slot(microscope, days, hours, title, labs=()):
+        start = local(today + datetime.timedelta(days=days), 9)
+        booking_create(
+            actor=manager,
+            microscope=microscope,
+            kind=Booking.Kind.SLOT,
+            title=title,
+            start=start,
+            end=start + datetime.timedelta(hours=hours),
+            slot_labs=labs,
+        )
+
+    slot(glacios, 3, 9, "Open screening day")
+    slot(glacios, 10, 9, "Open screening day")
+    slot(krios, 8, 72, f"Beam time of the {second}", [second])
+    # In the evening, when the day's bookings are over and the cooling is back.
+    start = local(today + datetime.timedelta(days=2), 18)
+    owner = facility.people[first][2]
+    series_create(
+        actor=owner,
+        repeat=Repeat(every=1, unit="weeks", until=today + datetime.timedelta(days=30)),
+        microscope=glacios,
+        start=start,
+        end=start + datetime.timedelta(hours=4),
+        lab=first,
+        title="Weekly screening",
+    )
+    # The days used so far, and a few that are left.
+    for lab, left in ((first, 12), (second, 5)):
+        application = facility.applications[lab]
+        used = quota(application, krios).used
+        ApplicationQuota.objects.create(application=application, microscope=krios, days=used + left)
+    Microscope.objects.filter(pk=krios.pk).update(max_days_ahead=120, cancel_notice_hours=24)
+    Microscope.objects.filter(pk=glacios.pk).update(
+        min_length_minutes=60, max_length_hours=24, max_days_ahead=60, max_pending=8, cancel_notice_hours=12
+    )
+    Microscope.objects.filter(pk=cryoarm.pk).update(max_length_hours=96, requires_application=True)
 
 
 def _details(facility: Facility, now: datetime.datetime) -> None:

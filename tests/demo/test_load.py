@@ -11,8 +11,10 @@ from django.core.management import CommandError, call_command
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
-from bookings.models import Booking
+from bookings import quotas
+from bookings.models import Application, Booking
 from demo import facility, history
+from microscopes.limits import limits_in_words
 from microscopes.models import Microscope
 from people.models import AuditEntry, User
 from preprocessing.histograms import MEASURES
@@ -70,7 +72,13 @@ def test_empty_database_becomes_a_facility():
         assert microscope.bookings.filter(end__lt=now, start__gt=now - datetime.timedelta(days=15)).exists()
         assert microscope.bookings.filter(start__gt=now, end__lt=now + datetime.timedelta(days=16)).exists()
     kinds = set(Booking.objects.values_list("kind", flat=True))
-    assert {"booking", "maintenance", "downtime"} <= kinds
+    assert {"booking", "maintenance", "downtime", "slot"} <= kinds
+    assert Booking.objects.filter(series__isnull=False, title="Weekly screening").count() == 5
+    for application in Application.objects.all():
+        found = quotas.quota(application, Microscope.objects.get(code="krios1"))
+        assert found.used > 0
+        assert found.left > 0
+    assert all(limits_in_words(microscope) for microscope in Microscope.objects.all())
 
     ended = Session.objects.exclude(status=Session.Status.ACTIVE).select_related("microscope")
     assert ended.count() == 25
