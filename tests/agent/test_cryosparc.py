@@ -423,6 +423,16 @@ def test_loose_files_are_one_run(loose):
     )
 
 
+def test_what_lies_deep_below_loose_files_is_left_alone(loose, made):
+    """A folder of many things is not a place of exports: projects in it, and jobs an export brings along."""
+    project.write(loose / "CS-other", {**made, "project.json": b"{}"})
+    project.write(loose / "J3", {"J3_exposures.cs": b"not whole"})
+    project.write(loose / "a/b/c", {"J1_imported_movies.cs": b"not whole"})
+    reader = read(loose)
+    assert not any(name.startswith(("CS-other", "J3/", "a/")) for name in reader._loose_files())
+    assert len(only(reader).micrographs) == 6
+
+
 def test_a_folder_without_anything_is_said(tmp_path):
     with pytest.raises(ReaderError, match="no job's folder"):
         read(tmp_path)

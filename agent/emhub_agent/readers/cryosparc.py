@@ -47,7 +47,7 @@ MOST_PICKS = 50_000
 # Motion up to this dose (e⁻/Å²) is early, as RELION tells it.
 EARLY_DOSE = 4.0
 # Loose files are looked for in so many folders below the one given, and so many of them are read.
-DEPTH, MOST_FILES = 4, 2000
+DEPTH, MOST_FILES = 2, 2000
 
 STATUSES = {
     "queued": "queued",
@@ -711,8 +711,15 @@ class CryosparcReader(Reader):
     def _loose_files(self) -> Iterator[str]:
         count = 0
         for folder, folders, names in os.walk(self.root, followlinks=False):
-            depth = os.path.relpath(folder, self.root).count(os.sep)
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < DEPTH)
+            below = os.path.relpath(folder, self.root)
+            depth = 0 if below == "." else below.count(os.sep) + 1
+            if depth and "project.json" in names:
+                folders[:] = []  # a project by itself, not something exported from one
+                continue
+            # An export brings along the folders of the jobs it came from.
+            folders[:] = sorted(
+                name for name in folders if not (name.startswith(".") or _JOB.match(name)) and depth < DEPTH
+            )
             for name in sorted(names):
                 if name.endswith(".cs"):
                     count += 1
