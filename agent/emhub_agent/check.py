@@ -29,7 +29,7 @@ class Check:
     def run(self) -> int:
         """Return the number of problems. Raises what the client raises about site and token."""
         count = sum(1 for _ in self.client.sessions(status=list(RUNNING)))
-        self.say(f"{self.client.site} answers and takes the token, which sees {count} running sessions.")
+        self.say(f"{self.client.site} answers and takes the token; running sessions that it sees: {count}.")
         watches = found(self.client, self.config)
         for template in self.config.watches:
             if template.session is None:

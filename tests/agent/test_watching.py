@@ -303,7 +303,7 @@ class TestCheck:
         config = write(f'[[watch]]\nprogram="relion"\nplace="{root}"\nsession="{SESSION}"')
         assert main(["check", config]) == 0
         out = capsys.readouterr().out
-        assert "takes the token, which sees 1 running sessions" in out
+        assert "takes the token; running sessions that it sees: 1." in out
         assert "6 micrographs, 6 with picks in files, 15 pictures, 0 events" in out
         assert "Class2D/job006, iteration 2: 3 classes" in out
         assert f"{project.movie(1)}: motion_total 5, " in out
