@@ -5,8 +5,8 @@
 
 Tables hold every row from the start; images (micrograph, power spectrum, CTF fit) only of the newest ``keep``
 micrographs, and a classification only its newest two iterations, so the folder stays below about half a
-gigabyte however long it runs. The movies themselves and the extracted particle stacks are never written:
-nothing reads them.
+gigabyte however long it runs. The movies (Movies/, as EPU leaves them) hold nothing, see ``demo.microscope``; the
+extracted particle stacks are never written: nothing reads them.
 
 What is done is read back from the tables, so a project that is opened again goes on where it was.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
-from demo import star
+from demo import microscope, star
 from demo.classification import ITERATIONS, iterate
 from demo.images import BOX, CLASSES, ctf_diagnostic, micrograph, power_spectrum
 from demo.values import Acquisition
@@ -32,6 +32,7 @@ from demo.values import Acquisition
 MARKER = ".emhub_demo.json"
 LOCK = ".emhub_demo.lock"
 VERSION = "5.0-demo"
+MOVIES = "Movies"
 KEEP_IMAGES = 100
 KEEP_ITERATIONS = 2
 # A classification starts when this many micrographs are picked, and takes the newest of them.
@@ -164,10 +165,15 @@ class Project:
     # Steps
 
     def import_movies(self, taken_at: list[datetime]) -> None:
-        """Add one movie for each time, which is local to the microscope's computer."""
-        for when in taken_at:
+        """Take and add one movie for each time, which is local to the microscope's computer."""
+        for place, when in enumerate(taken_at, start=1):
             exposure = self.acquisition.exposure(self.imported)
-            self._movies.append(star.row(["Movies/" + exposure.movie(when), 1]))
+            if place > len(taken_at) - self.keep:
+                microscope.write_exposure(self.folder / MOVIES, exposure, self.instrument, when)
+            self._movies.append(star.row([f"{MOVIES}/{exposure.movie(when)}", 1]))
+        for index in range(self.imported - self.keep - 1, -1, -1):
+            if not microscope.take_away(self.folder, self.movie(index)):
+                break
         self._table("Import/job001/movies.star", "movies", "MicrographMovieName OpticsGroup", self._movies)
 
     def correct(self, upto: int) -> None:

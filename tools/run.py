@@ -127,7 +127,8 @@ def wait_for(server, url, host_header):
 
 
 class Demo:
-    """The demo's pipeline and the agent that reports it, kept going as long as the demo has a live session."""
+    """The demo's microscope and pipeline and the agents that report them, kept going as long as the demo has a
+    live session."""
 
     def __init__(self, url, folder, env):
         self.url = url
@@ -135,6 +136,7 @@ class Demo:
         self.env = env
         self.live = {}
         self.helpers = []
+        self.watcher = None  # of the microscope's folder, until that is there
         self.backoffs = {}
         self.due = None
 
@@ -179,17 +181,21 @@ class Demo:
             cwd=ROOT,
             log=self.log("demo-pipeline"),
         )
-        command = Path(python).parent / "emhub-agent"
-        agent = Child(
-            "emhub-agent",
-            [command, "relion", project, "--url", self.url, "--session", self.live["session"]],
-            env={**self.env, "EMHUB_TOKEN": token},
-            cwd=ROOT,
-            log=self.log("emhub-agent"),
-        )
+        agent = self.agent("emhub-agent", token, "relion", project)
+        self.watcher = self.agent("watcher", token, "acquisition", f"{project}/Movies", "--set", "settled=5")
         self.helpers = [pipeline, agent]
         for helper in self.helpers:
             helper.start()
+
+    def agent(self, name, token, *arguments):
+        where = ["--url", self.url, "--session", self.live["session"]]
+        return Child(
+            name,
+            [Path(sys.executable).parent / "emhub-agent", *arguments, *where],
+            env={**self.env, "EMHUB_TOKEN": token},
+            cwd=ROOT,
+            log=self.log(name),
+        )
 
     def look_after(self):
         """Start what has crashed again, later each time, and another session when the pipeline is done with one."""
@@ -199,9 +205,13 @@ class Demo:
                 self.due = None
                 # Its session may have been deleted meanwhile: ask again and begin both anew.
                 end(self.helpers, patience=5)
-                self.helpers = []
+                self.helpers, self.watcher = [], None
                 self.start()
             return
+        if self.watcher is not None and Path(self.live["project"], "Movies").is_dir():
+            self.watcher.start()
+            self.helpers.append(self.watcher)
+            self.watcher = None
         for helper in self.helpers:
             if helper.name == "pipeline" and helper.poll() == 0:
                 # Its project is complete. The agent has time to post the rest before another session begins.

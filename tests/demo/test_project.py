@@ -8,13 +8,15 @@ import re
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import gemmi
 import mrcfile
 import numpy as np
 import pytest
+from emhub_agent import movies
+from emhub_agent.readers.acquisition import AcquisitionReader
 from emhub_agent.readers.relion import RelionReader
 
 from demo import pipeline, star
@@ -417,3 +419,33 @@ def test_a_full_disk_is_said_and_the_next_start_goes_on(tmp_path, monkeypatch, c
     assert "No space left" in capsys.readouterr().err
     assert pipeline.main(arguments) == 0
     assert len(table(tmp_path / "AutoPick/job004/autopick.star", "coordinate_files")["MicrographName"]) == 4
+
+
+def test_the_microscope_leaves_movies_that_its_watcher_understands(tmp_path):
+    """The watcher's own reading: exposures with time and position, and the size of what a camera writes."""
+    project = Project(tmp_path / "relion", seed=3, keep=4)
+    taken = [datetime(2026, 11, 22, 21, 0, number, tzinfo=UTC) for number in range(6)]
+    project.import_movies(taken)
+    exposures = [project.acquisition.exposure(number) for number in range(6)]
+    watcher = AcquisitionReader(str(tmp_path / "relion/Movies"))
+    [news] = watcher.look()
+    # Of the newest four the files are still there.
+    assert len(news.exposures) == 4
+    stem = exposures[5].stem(taken[5]).removesuffix("_fractions")
+    told = news.exposures[stem]
+    assert told["acquired_at"] == taken[5].isoformat()
+    assert (told["grid_square"], told["foil_hole"]) == (exposures[5].grid_square, exposures[5].foil_hole)
+    assert told["stage_x"] == pytest.approx(exposures[5].stage_x, abs=1e-3)
+    assert told["beam_shift_y"] == pytest.approx(exposures[5].beam_shift_y)
+    instrument = project.instrument
+    assert news.fields["pixel_size"] == pytest.approx(instrument.pixel_size)
+    assert news.fields["total_dose"] == pytest.approx(instrument.dose_per_frame * instrument.frames)
+    assert (news.fields["frames"], news.fields["voltage_kv"]) == (instrument.frames, instrument.voltage)
+    movie = tmp_path / "relion" / project.movie(5)
+    assert movies.read(str(movie)) == (instrument.detector, instrument.detector, instrument.frames)
+    assert movie.stat().st_size > instrument.detector**2 * instrument.frames
+    assert movie.stat().st_blocks * 512 < 1_000_000
+    project.import_movies([datetime(2026, 11, 22, 21, 1, tzinfo=UTC)])
+    [later] = watcher.look()
+    assert later.fields["data_movies"] == 5  # what is taken away stays counted
+    project.close()

@@ -141,7 +141,7 @@ class Facts(NamedTuple):
 class AcquisitionReader(Reader):
     """Follows one session's folder on the microscope or where its files are transferred to."""
 
-    software = "the microscope's folder (EPU, SerialEM, Tomo5 or any movies)"
+    software = "EPU, SerialEM or Tomo5"
 
     SETTINGS: ClassVar[Mapping[str, str]] = {
         "time_zone": "zone of the microscope's clock, as Europe/Stockholm (default: this machine's)",
