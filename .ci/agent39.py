@@ -1,6 +1,6 @@
 """The agent on the oldest Python it is for: every module imported, a project followed, a picture drawn.
 
-Run by `.ci/run` with a Python 3.9 that has what the agent needs, from the project's folder.
+Run by `.ci/run` with a Python 3.9 that finds what the agent needs, the agent and the project.
 """
 
 import importlib
@@ -10,8 +10,6 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parents[1] / "agent"), str(Path(__file__).parents[1])]
 
 import emhub_agent
 from emhub_agent.cli import main
