@@ -148,6 +148,31 @@ class Pipeline:
         return found
 
 
+class Scheme:
+    """A scheme (4 and later) or schedule (3.1), which starts jobs again and again while movies come in.
+
+    Between two rounds all its jobs have ended and it waits: then only its own file says that it still runs.
+    """
+
+    def __init__(self, path: str):
+        self.jobs: set[str] = set()
+        self.current = ""
+        exits = {"EXIT"}
+        for item in star.read(path):
+            if isinstance(item, star.Pair):
+                if item.label in ("rlnSchemeCurrentNodeName", "rlnScheduleCurrentNodeName"):
+                    self.current = item.value
+                continue
+            job = job_of(item.get("rlnSchemeJobName") or item.get("rlnScheduleJobName"))
+            if job:
+                self.jobs.add(job)
+            kind = item.get("rlnSchemeOperatorType") or item.get("rlnScheduleOperatorType")
+            if kind == "exit":
+                exits.add(item.get("rlnSchemeOperatorName") or item.get("rlnScheduleOperatorName") or "")
+        #: Whether it came to its end; a scheme that was not started stands at its first node.
+        self.has_ended = not self.current or self.current in exits
+
+
 def _clean(path: str | None) -> str:
     return posixpath.normpath(path) if path else ""
 

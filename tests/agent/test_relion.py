@@ -747,6 +747,48 @@ class TestSilence:
             self.look(tmp_path, time.time(), silent_hours=hours)
 
 
+class TestSchemes:
+    """A scheme starts its jobs again and again; between two rounds all of them have ended."""
+
+    def status(self, root, current, age=60):
+        made = project.files(count=1, status="Succeeded", images=False, iterations=())
+        made["Schemes/prep/scheme.star"] = (
+            project.pairs(
+                "scheme_general", {"rlnSchemeName": "Schemes/prep/", "rlnSchemeCurrentNodeName": current}
+            )
+            + project.loop(
+                "scheme_operators",
+                ["rlnSchemeOperatorName", "rlnSchemeOperatorType"],
+                [("WAIT", "wait"), ("EXIT_maxtime", "exit_maxtime"), ("DONE", "exit")],
+            )
+            + project.loop(
+                "scheme_jobs",
+                [
+                    "rlnSchemeJobNameOriginal",
+                    "rlnSchemeJobName",
+                    "rlnSchemeJobMode",
+                    "rlnSchemeJobHasStarted",
+                ],
+                [("ctffind", "CtfFind/job003/", "continue", 1), ("select", "select", "continue", 0)],
+            )
+        )
+        project.write(root, made)
+        then = time.time() - age
+        os.utime(root / "Schemes/prep/scheme.star", (then, then))
+        return look(root)[0].status
+
+    def test_while_it_waits_the_run_goes_on(self, tmp_path):
+        assert self.status(tmp_path, "WAIT") == "running"
+        assert self.status(tmp_path, "EXIT_maxtime") == "running"
+
+    def test_at_its_end_the_run_has_ended(self, tmp_path):
+        assert self.status(tmp_path, "DONE") == "finished"
+        assert self.status(tmp_path, "EXIT") == "finished"
+
+    def test_one_not_heard_of_for_long_runs_no_more(self, tmp_path):
+        assert self.status(tmp_path, "WAIT", age=7200) == "finished"
+
+
 class TestLinks:
     @pytest.fixture
     def outside(self, tmp_path):

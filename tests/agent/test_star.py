@@ -184,3 +184,27 @@ class TestTail:
         tail = star.Tail()
         next(tail.read(str(path))[1])
         assert self.names(tail, path) == (True, ["a", "b"])
+
+    @given(
+        versions=st.lists(
+            st.binary(max_size=30)
+            | st.lists(
+                st.sampled_from([b"data_x\n", b"loop_\n", b"_rlnA #1\n", b"a\n", b"b", b"\0\n", b"#\n"])
+            ).map(b"".join),
+            max_size=5,
+        ),
+        appended=st.lists(st.booleans(), min_size=5, max_size=5),
+        complete=st.booleans(),
+    )
+    def test_however_a_file_changes_it_ends_as_read_at_once(
+        self, tmp_path_factory, versions, appended, complete
+    ):
+        path = tmp_path_factory.mktemp("tail") / "a.star"
+        tail, data, told = star.Tail(), b"", []
+        for version, is_appended in zip(versions, appended, strict=False):
+            data = data + version if is_appended else version
+            path.write_bytes(data)
+            is_whole, items = tail.read(str(path), complete)
+            told = list(items) if is_whole else told + list(items)
+        if versions:
+            assert told == list(star.read(str(path), complete=complete))

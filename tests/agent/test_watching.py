@@ -221,6 +221,16 @@ def run(*arguments, **options):
     )
 
 
+def said_until(agent, words):
+    """Everything the agent logs up to a line with these words."""
+    lines = []
+    for line in agent.stderr:
+        lines.append(line)
+        if words in line:
+            return lines
+    raise AssertionError("".join(lines))
+
+
 class TestCommands:
     def test_once_sends_everything_and_ends(self, site, tmp_path, write, capsys):
         root = project.write(tmp_path / "p", project.files(status="Succeeded"))
@@ -243,11 +253,11 @@ class TestCommands:
         agent = run(
             "run", "--log", "json", write(f'[[watch]]\nprogram="relion"\nplace="{root}"\nsession="{SESSION}"')
         )
-        wait_for(lambda: site.runs and len(site.runs[1].micrographs) == 2)
+        lines = said_until(agent, "Sent")
         agent.send_signal(signal.SIGTERM)
         _out, err = agent.communicate(timeout=20)
         assert agent.returncode == 0, err
-        rows = [json.loads(line) for line in err.splitlines()]
+        rows = [json.loads(line) for line in [*lines, *err.splitlines()]]
         assert {"time", "level", "message"} <= set(rows[0])
         [sent] = [row for row in rows if row["message"] == "Sent 2 micrographs."]
         assert (sent["session"], sent["watch"]) == (SESSION, f"relion {root}")
@@ -256,10 +266,10 @@ class TestCommands:
     def test_lines_for_people_say_what_they_are_about(self, site, tmp_path, write):
         root = project.write(tmp_path / "p", project.files(count=2, images=False, iterations=()))
         agent = run("run", write(f'[[watch]]\nprogram="relion"\nplace="{root}"\nsession="{SESSION}"'))
-        wait_for(lambda: site.runs and len(site.runs[1].micrographs) == 2)
+        lines = said_until(agent, "Sent")
         agent.terminate()
-        _out, err = agent.communicate(timeout=20)
-        assert f"INFO {SESSION} (relion {root}): Sent 2 micrographs." in err
+        agent.communicate(timeout=20)
+        assert f"INFO {SESSION} (relion {root}): Sent 2 micrographs." in lines[-1]
 
     def test_a_wrong_configuration_is_said_line_by_line(self, site, write, capsys):
         assert main(["run", write('[[watch]]\nprogram="relon"\nplace="/x"\n')]) == 2

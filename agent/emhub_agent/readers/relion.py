@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from .. import names, star
 from ..mrc import mrc_size
-from ..relion_pipeline import PIPELINE, Job, Pipeline, job_of, stem_of, without_job
+from ..relion_pipeline import PIPELINE, Job, Pipeline, Scheme, job_of, stem_of, without_job
 from ..relion_tables import ORDER, RECENT, TABLES, Classes, MotionTable, Table, items_of, packed
 from .base import (
     Event,
@@ -86,6 +86,8 @@ ONLY_WITH = {
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f]")
 _VERSION = re.compile(r"RELION (?:version: ?|optimiser; version )([\w.-]+)")
 
+# A scheme whose file has not changed for so many seconds runs no more, whatever it says.
+SCHEME_WAITS = 3600.0
 # Of so many pictures' files it is seen at one look whether they are there.
 LOOKED_FOR = 5000
 # Seconds between two questions whether a job that runs still writes.
@@ -313,6 +315,7 @@ class RelionReader(Reader):
         self._inside: dict[str, bool] = {}
         self._sizes: dict[str, tuple[int, int] | None] = {}
         self._version: str | None = None
+        self._schemes: dict[str, tuple[Signature, Scheme]] = {}
         self._heads: dict[str, tuple[Signature | None, str]] = {}
         if signature(self.path(PIPELINE)) is None:
             raise ReaderError(
@@ -372,10 +375,13 @@ class RelionReader(Reader):
                 table.refresh(self._output(pipeline, job), statuses[name][0] == "finished")
             elif job.kind == "class2d":
                 self._classes.setdefault(name, Classes(self, name)).refresh(statuses[name][0] == "finished")
+        waiting = self._jobs_of_schemes()
         news: list[RunNews | SessionNews] = []
         exposures: dict[str, dict[str, Any]] = {}
         for branch in self._branches(pipeline):
             run = self._news(pipeline, branch, statuses)
+            if run.status == "finished" and not waiting.isdisjoint(branch.jobs):
+                run.status = "running"
             news.append(run)
             for movie in run.micrographs:
                 place = names.place(movie)
@@ -449,6 +455,29 @@ class RelionReader(Reader):
             if newest[1] is None or at > newest[1]:
                 newest = (status, at)
         return newest
+
+    def _jobs_of_schemes(self) -> set[str]:
+        """Return the jobs that a scheme will start again: one that goes on and was heard of lately."""
+        jobs: set[str] = set()
+        for folder, file in (("Schemes", "scheme.star"), ("Schedules", "schedule.star")):
+            try:
+                found = [f"{folder}/{name}/{file}" for name in os.listdir(self.path(folder))]
+            except OSError:
+                continue
+            for name in found:
+                state = self.signature(name)
+                if state is None or time.time() - state[0] / 1e9 > SCHEME_WAITS:
+                    continue
+                known = self._schemes.get(name)
+                if known is None or known[0] != state:
+                    try:
+                        known = self._schemes[name] = (state, Scheme(self.path(name)))
+                    except OSError as error:
+                        self.warn(name, error)
+                        continue
+                if not known[1].has_ended:
+                    jobs |= known[1].jobs
+        return jobs
 
     def _output(self, pipeline: Pipeline, job: Job) -> str | None:
         """Return the job's result file: the one the pipeline names, else the one RELION would write."""
