@@ -221,6 +221,61 @@ def test_everything_by_keyboard(page, live_server, booking, talos):
     expect(page).to_have_url(re.compile(rf"/bookings/{booking.pk}/$"))
 
 
+def test_booking_refusal_and_cancelling_by_keyboard_alone(page, live_server, booking, krios):
+    """From the calendar's button to the cancelled booking, with keys and typed times only."""
+    BookingFactory(microscope=krios, title="Secret", start=at(3, 6), end=at(3, 18))
+    visit(page, live_server, "timeline")
+    expect(event(page, "Booked")).to_be_visible()
+    page.get_by_role("link", name="New booking").press("Enter")
+    dialog = page.locator("#dialog")
+    title = dialog.get_by_label("Title")
+    expect(title).to_be_visible()
+    # Chosen by its first letters, as everyone can.
+    dialog.locator("#id_microscope").focus()
+    page.keyboard.type("Krios")
+    dialog.locator("#id_start").fill(f"{at(3, 10):%Y-%m-%dT%H:%M}")
+    dialog.locator("#id_end").fill(f"{at(3, 20):%Y-%m-%dT%H:%M}")
+    title.fill("Apoferritin")
+    title.press("Enter")
+    expect(dialog).to_contain_text("Krios 1 is already booked from")
+    expect(title).to_have_value("Apoferritin")
+    dialog.locator("#id_start").fill(f"{at(3, 18):%Y-%m-%dT%H:%M}")
+    dialog.locator("#id_end").fill(f"{at(3, 22):%Y-%m-%dT%H:%M}")
+    expect(dialog.locator("[data-summary]")).to_contain_text("18:00 to 22:00")
+    title.press("Enter")
+    expect(event(page, "Apoferritin")).to_be_visible()
+    expect(dialog).to_be_hidden()
+    made = Booking.objects.get(title="Apoferritin")
+    assert (made.start, made.end) == (at(3, 18), at(3, 22))
+
+    # Moved onto taken time: refused, in words, and where it was.
+    event(page, "20S").press("Enter")
+    opened = page.locator("#event-dialog")
+    expect(opened.get_by_role("link", name="Open booking")).to_be_focused()
+    opened.get_by_label("To", exact=True).fill(f"{at(3, 12):%Y-%m-%dT%H:%M}")
+    opened.get_by_role("button", name="Move…").press("Enter")
+    expect(page.get_by_role("button", name="Yes")).to_be_focused()
+    page.keyboard.press("Enter")
+    asked = page.locator("#move-dialog")
+    expect(asked).to_contain_text("Krios 1 is already booked from")
+    expect(asked.get_by_role("button", name="Leave it where it is")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(asked).to_be_hidden()
+    booking.refresh_from_db()
+    assert booking.end == at(1, 18)
+
+    event(page, "Apoferritin").press("Enter")
+    expect(opened.get_by_role("link", name="Open booking")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/bookings/{made.pk}/")
+    page.wait_for_load_state()
+    page.get_by_role("link", name=re.compile("Cancel booking")).press("Enter")
+    page.wait_for_load_state()
+    page.get_by_role("button", name=re.compile("Cancel the booking of")).press("Enter")
+    page.wait_for_url(f"**/bookings/{made.pk}/")
+    expect(page.locator("#messages")).to_contain_text("Cancelled: Krios 1 is free again")
+
+
 @pytest.mark.parametrize("view", ["week", "month", "timeline", "weeks"])
 def test_every_view_draws_the_facilitys_times(page, live_server, booking, view, krios, talos, shot):
     staff = StaffFactory()
