@@ -326,7 +326,7 @@ def change_exposures(
         if differing:
             writer.refuse_archived()
         if before is not None:
-            before |= {key: {name: known[key][name] for name in changes[key]} for key in differing}
+            before.update({key: {name: known[key][name] for name in changes[key]} for key in differing})
         _change_exposures(writer, known, differing)
         return len(differing)
 

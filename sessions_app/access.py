@@ -19,6 +19,15 @@ def can_change(user, session) -> bool:
     return session.is_running and can_run(user, session.booking)
 
 
+def can_judge(user, session) -> bool:
+    """Accept and reject micrographs by hand: whoever may run its booking, during the session and after."""
+    if session.status == session.Status.ARCHIVED:
+        return False
+    if is_staff(user):
+        return user.has_perm("sessions_app.change_session")
+    return can_run(user, session.booking)
+
+
 def can_finish(user, session) -> bool:
     return session.is_running and can_change(user, session)
 
