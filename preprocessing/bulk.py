@@ -174,7 +174,11 @@ def select_texts(sql: str, texts: Iterable[str], values: Sequence) -> list[tuple
     """
     texts = list(texts)
     if connection.vendor == "postgresql":
-        wanted, packed = "unnest(%s::text[]) AS wanted (value)", _literal(texts, models.TextField())
+        if len(texts) == 1:
+            # Of an array PostgreSQL expects several rows, and therefore plans the statement anew each time.
+            wanted, packed = "(SELECT %s::text AS value) AS wanted", texts[0]
+        else:
+            wanted, packed = "unnest(%s::text[]) AS wanted (value)", _literal(texts, models.TextField())
     else:
         wanted, packed = "json_each(%s) AS wanted", orjson.dumps(texts).decode()
     with statements.cursor() as cursor:
