@@ -147,3 +147,73 @@ def test_an_archived_session_is_said(post, session, tmp_path):
     type(session).objects.filter(pk=session.pk).update(status="archived", end=session.start)
     root = project.write(tmp_path / "relion", project.files(count=1))
     assert post(root, expected=7) == []
+
+
+@pytest.fixture
+def configured(live_server, session, tmp_path):
+    """Writes a configuration that finds the session's projects, and returns its path."""
+    path = tmp_path / "emhub-agent.toml"
+    path.write_text(
+        f'site = "{live_server.url}"\n[[watch]]\nprogram = "relion"\n'
+        f'place = "{tmp_path}/{{microscope}}/{{session}}"\n'
+    )
+    return str(path)
+
+
+def test_check_stores_nothing_and_once_finds_what_runs(configured, session, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EMHUB_TOKEN", make_token(session.booking.microscope)[1])
+    # Another session, of a microscope that the token does not see, stays out of it.
+    other = SessionFactory()
+    for one in (session, other):
+        files = project.files(count=3, status="Succeeded", images=False)
+        project.write(tmp_path / one.booking.microscope.code / one.name, files)
+    assert main(["check", configured]) == 0
+    out = capsys.readouterr().out
+    assert "running sessions that it sees: 1." in out
+    assert "the site would have names: 3 created" in out
+    assert not session.runs.exists()
+    assert not session.exposures.exists()
+    assert main(["once", configured]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[1] == "  micrographs: 3 created, 0 updated, 0 unchanged"
+    run = session.runs.get()
+    assert (run.micrographs, run.particles) == (3, 12)
+    assert not other.runs.exists()
+    revision = run.revision
+    assert main(["check", configured]) == 0
+    out = capsys.readouterr().out
+    assert "the site would have micrographs: 0 created, 0 updated, 3 unchanged" in out
+    run.refresh_from_db()
+    assert run.revision == revision
+
+
+def test_selections_and_places_arrive(post, session, tmp_path):
+    made = project.files(count=3, status="Succeeded", images=False, iterations=())
+    made = {
+        path.replace("grid_", "lattice_12_X+1Y+"): data.replace(b"grid_", b"lattice_12_X+1Y+")
+        for path, data in made.items()
+    }
+    made["default_pipeline.star"] = (
+        made["default_pipeline.star"]
+        .replace(
+            b"AutoPick/job004/ None",
+            b"Select/job007/ None relion.select.onvalue Succeeded \nAutoPick/job004/ None",
+        )
+        .replace(
+            b"CtfFind/job003/micrographs_ctf.star AutoPick/job004/",
+            b"CtfFind/job003/micrographs_ctf.star AutoPick/job004/ \n"
+            b"CtfFind/job003/micrographs_ctf.star Select/job007/",
+        )
+    )
+    made["Select/job007/job.star"] = project.loop(
+        "joboptions_values",
+        ["rlnJobOptionVariable", "rlnJobOptionValue"],
+        [("fn_mic", "CtfFind/job003/micrographs_ctf.star")],
+    ).encode()
+    made["Select/job007/micrographs.star"] = project.loop(
+        "micrographs", ["rlnMicrographName"], [("MotionCorr/job002/Movies/lattice_12_X+1Y+002.mrc",)]
+    ).encode()
+    post(project.write(tmp_path / "relion", made))
+    rows = session.runs.get().micrograph_rows.order_by("pk")
+    assert [row.rejected for row in rows] == [True, False, True]
+    assert [row.exposure.foil_hole for row in rows] == [f"lattice_12_X+1Y+00{number}" for number in (1, 2, 3)]

@@ -164,3 +164,29 @@ def test_relion_31_files_as_far_as_they_go(live_server, api, session, tmp_path):
     before = rows_as_told()
     post_once(live_server, session, project)
     assert rows_as_told() == before
+
+
+def test_epu_names_of_a_relion_project(live_server, api, session, tmp_path):
+    """An excerpt of a real project whose movies keep EPU's folders: square and hole come from their names."""
+    source = DATA / "emwrap-epu-gridsquare-excerpt" / "micrographs_ctf.star"
+    project = tmp_path / "relion"
+    (project / "CtfFind/job005").mkdir(parents=True)
+    shutil.copy(source, project / "CtfFind/job005/micrographs_ctf.star")
+    (project / "CtfFind/job005/RELION_JOB_EXIT_SUCCESS").touch()
+    (project / "default_pipeline.star").write_text(
+        "data_pipeline_processes\n\nloop_\n_rlnPipeLineProcessName #1\n_rlnPipeLineProcessAlias #2\n"
+        "_rlnPipeLineProcessTypeLabel #3\n_rlnPipeLineProcessStatusLabel #4\n"
+        "CtfFind/job005/ None relion.ctffind.ctffind4 Succeeded\n\ndata_pipeline_output_edges\n"
+    )
+    post_once(live_server, session, project)
+    names = list(cif.read(str(source)).find_block("micrographs").find_values("_rlnMicrographName"))
+    told = fields(api, session)
+    assert_as_in_file(told["defocus_u"], column(source, "micrographs", "DefocusU"))
+    assert_as_in_file(told["defocus_v"], column(source, "micrographs", "DefocusV"))
+    assert_as_in_file(told["ctf_resolution"], column(source, "micrographs", "CtfMaxResolution"))
+    squares = {Path(name).parts[-3].split("_")[1] for name in names}
+    holes = {Path(name).name.split("_")[1] for name in names}
+    exposures = session.exposures.all()
+    assert len(exposures) == len(names)
+    assert {exposure.grid_square for exposure in exposures} == squares
+    assert {exposure.foil_hole for exposure in exposures} == holes
