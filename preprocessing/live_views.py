@@ -23,7 +23,9 @@ from sessions_app.models import Session, SessionSummary
 
 # What a summary keeps for the archive is not read with every poll.
 HEAVY = [
-    f"summary__{field.name}" for field in SessionSummary._meta.fields if isinstance(field, models.JSONField)
+    f"summary__{field.name}"
+    for field in SessionSummary._meta.fields
+    if isinstance(field, models.JSONField) and field.name != "alerts"
 ]
 # Smaller answers gain nothing by it.
 WORTH_PACKING = 8192

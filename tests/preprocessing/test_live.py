@@ -1,6 +1,9 @@
 """The live page's data: columns, bins and deltas, who gets them and what they cost."""
 
 import datetime
+import gzip
+import json
+import re
 
 import pytest
 from django.db import connection
@@ -8,9 +11,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from people.models import AuditEntry
 from preprocessing import ingest, live, reduction
 from preprocessing.identity import identity
-from preprocessing.models import ClassAverage, Micrograph
+from preprocessing.models import ClassAverage, Micrograph, MicroscopeLimits, SessionLimits
 from preprocessing.state import RELATED, state_of
 from sessions_app.models import Session, SessionSummary
 from tests.factories import (
@@ -371,6 +375,10 @@ class TestGate:
             reverse("preprocessing:live", args=[session.name]),
             reverse("preprocessing:live-data", args=[session.name]),
             reverse("preprocessing:live-micrograph", args=[session.name, micrograph.pk]),
+            *(
+                reverse(f"preprocessing:{name}", args=[session.name])
+                for name in ("live-range", "live-pair", "live-shifts", "where", "where-data")
+            ),
         ]
 
     def test_owner_colleague_and_staff_see_it(self, client, session):
@@ -378,14 +386,14 @@ class TestGate:
         addresses = self.addresses(session)
         for person in (session.booking.owner, colleague, StaffFactory()):
             client.force_login(person)
-            assert [client.get(address).status_code for address in addresses] == [200, 200, 200]
+            assert [client.get(address).status_code for address in addresses] == [200] * 8
 
     def test_a_stranger_gets_404(self, client, session):
         addresses = self.addresses(session)
         client.force_login(MembershipFactory(lab=LabFactory()).user)
-        assert [client.get(address).status_code for address in addresses] == [404, 404, 404]
+        assert [client.get(address).status_code for address in addresses] == [404] * 8
         client.force_login(UserFactory())
-        assert [client.get(address).status_code for address in addresses] == [404, 404, 404]
+        assert [client.get(address).status_code for address in addresses] == [404] * 8
 
     def test_logged_out_is_sent_to_the_login(self, client, session):
         for address in self.addresses(session):
@@ -395,6 +403,200 @@ class TestGate:
 
     def test_the_name_is_found_in_any_case(self, client, session, owner):
         assert client.get(reverse("preprocessing:live", args=[session.name.upper()])).status_code == 200
+
+
+class TestCloser:
+    """Parts of a session: rows, histograms, pairs, beam shifts, places."""
+
+    def get(self, client, session, name, **query):
+        return client.get(reverse(f"preprocessing:{name}", args=[session.name]), query)
+
+    def test_a_part_has_its_rows_histograms_and_usable_share(self, client, session, owner):
+        run = open_run(session)
+        for number, resolution in enumerate([3.0, 4.0, 5.0, 9.0, 3.0]):
+            report(run, *movies(number, 1, ctf_resolution=resolution))
+        part = self.get(client, session, "live-range", axis="number", **{"from": 2, "to": 4}).json()
+        assert (part["series"]["ctf_resolution"], part["number"]) == ([4.0, 5.0, 9.0], [2, 3, 4])
+        assert (part["rows"], part["complete"], part["total"]) == (3, True, 5)
+        assert sum(part["histograms"]["ctf_resolution"]["counts"]) == 3
+        assert (part["judged"], part["usable"]) == (3, 2)
+
+    def test_two_quantities_against_each_other(self, client, session, owner):
+        run = open_run(session)
+        report(run, *movies(0, 2, ctf_resolution=3.0, defocus_u=10000.0), *movies(2, 1, ctf_resolution=4.0))
+        data = self.get(client, session, "live-pair", x="defocus", y="ctf_resolution").json()
+        assert (data["x"], data["y"], data["total"]) == ([1.0, 1.0], [3.0, 3.0], 2)
+        never = self.get(client, session, "live-pair", x="particles", y="ctf_resolution").json()
+        assert (never["x"], never["total"]) == ([], 0)
+
+    def test_beam_shift_groups_have_medians(self, client, session, owner):
+        run = open_run(session)
+        for number in range(6):
+            ingest.record_exposures(
+                session.pk,
+                [
+                    ingest.Report(
+                        f"m{number}.tiff", f"m{number}", {"beam_shift_x": number % 2, "beam_shift_y": 0.0}
+                    )
+                ],
+            )
+            report(run, (f"m{number}.tiff", {"ctf_resolution": 3.0 + number % 2}))
+        assert ask(client, session).json()["beam_shifts"] is True
+        data = self.get(client, session, "live-shifts").json()
+        groups = {row["x"]: row["medians"]["ctf_resolution"] for row in data["rows"]}
+        assert (data["groups"], groups) == (2, {0.0: 3.0, 1.0: 4.0})
+
+    def test_squares_and_the_foil_holes_in_one(self, client, session, owner):
+        run = open_run(session)
+        for number in range(6):
+            values = {
+                "grid_square": f"S{number // 4}",
+                "foil_hole": f"H{number // 2}",
+                "stage_x": float(number),
+            }
+            ingest.record_exposures(
+                session.pk, [ingest.Report(f"m{number}.tiff", f"m{number}", values | {"stage_y": 0.0})]
+            )
+            report(run, (f"m{number}.tiff", {"ctf_resolution": 3.0 + number}))
+        report(run, ("elsewhere.tiff", {"ctf_resolution": 3.0}))
+        places = self.get(client, session, "where-data").json()["places"]
+        assert (places["name"], places["count"], places["total"]) == (["S0", "S1"], [4, 2], 2)
+        assert (places["x"], places["medians"]["ctf_resolution"]) == ([1.5, 4.5], [4.5, 7.5])
+        assert (places["usable"], places["unplaced"]) == ([4, 0], 1)
+        holes = self.get(client, session, "where-data", square="S0").json()["places"]
+        assert (holes["name"], holes["count"]) == (["H0", "H1"], [2, 2])
+        nowhere = self.get(client, session, "where-data", square="S9").json()["places"]
+        assert (nowhere["name"], nowhere["total"]) == ([], 0)
+
+    def test_the_map_is_not_sent_again_until_something_changes(self, client, session, owner):
+        run = open_run(session)
+        report(run, *movies(0, 1))
+        address = reverse("preprocessing:where-data", args=[session.name])
+        tag = client.get(address)["ETag"]
+        assert client.get(address, headers={"If-None-Match": tag}).status_code == 304
+        report(run, *movies(1, 1))
+        assert client.get(address, headers={"If-None-Match": tag}).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("name", "query"),
+        [
+            ("live-range", {"from": "x"}),
+            ("live-range", {"to": "nan"}),
+            ("live-range", {"axis": "space"}),
+            ("live-pair", {"x": "mass"}),
+            ("live-data", {"axis": "1"}),
+            ("live-shifts", {"run": "-1"}),
+        ],
+    )
+    def test_what_cannot_be_asked_is_refused_by_name(self, client, session, owner, name, query):
+        open_run(session)
+        answer = self.get(client, session, name, **query)
+        assert answer.status_code == 400
+        assert set(answer.json()) == set(query)
+
+    def test_without_a_run_there_is_no_part(self, client, session, owner):
+        for name in ("live-range", "live-pair", "live-shifts", "where-data"):
+            assert self.get(client, session, name).status_code == 404
+        assert self.get(client, session, "where").status_code == 200
+
+    def test_long_answers_are_packed_for_whoever_takes_that(self, client, session, owner):
+        run = open_run(session)
+        report(run, *movies(0, 400, ctf_resolution=3.0, motion_total=4.0))
+        plain = ask(client, session)
+        assert "Content-Encoding" not in plain
+        address = reverse("preprocessing:live-data", args=[session.name])
+        short = client.get(address, headers={"Accept-Encoding": "gzip, br"})
+        assert short["Content-Encoding"] == "gzip"
+        unpacked = json.loads(gzip.decompress(short.content))
+        assert unpacked["micrographs"] == plain.json()["micrographs"]
+
+
+class TestLimits:
+    def post(self, client, session, data):
+        address = reverse("preprocessing:live-limits", args=[session.name])
+        return client.post(address, data, content_type="application/json")
+
+    def test_who_runs_the_session_changes_what_is_usable_and_all_pages_hear_of_it(
+        self, client, session, owner
+    ):
+        run = open_run(session)
+        report(run, *movies(0, 3, ctf_resolution=5.0))
+        first = ask(client, session)
+        assert first.json()["verdict"]["usable"] == 3
+        answer = self.post(client, session, {"ctf_resolution_max": 4.5})
+        assert (answer.status_code, answer.json()["ctf_resolution_max"]) == (200, 4.5)
+        told = ask(client, session, after=first.json()["run"]["revision"], etag=first["ETag"])
+        assert told.json()["verdict"]["usable"] == 0
+        assert told.json()["verdict"]["limits"]["ctf_resolution"] == [None, 4.5]
+        row = SessionLimits.objects.get(session=session)
+        assert (row.changed_by, row.motion_total_max) == (owner, 50)
+        entry = AuditEntry.objects.get(action="session limits changed")
+        assert entry.details == {"ctf_resolution_max": {"from": 6, "to": 4.5}}
+
+    def test_a_session_starts_from_its_microscopes_limits_and_keeps_the_others(self, client, session, owner):
+        MicroscopeLimits.objects.create(microscope=session.microscope, motion_total_max=33)
+        self.post(client, session, {"ctf_resolution_max": None})
+        row = SessionLimits.objects.get(session=session)
+        assert (row.ctf_resolution_max, row.motion_total_max) == (None, 33)
+        assert not hasattr(MicroscopeLimits.objects.get(), "changed_by")
+
+    def test_the_same_again_leaves_no_trace(self, client, session, owner):
+        self.post(client, session, {"ctf_resolution_max": 6})
+        assert not SessionLimits.objects.exists()
+        assert not AuditEntry.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("data", "field"),
+        [
+            ({"ctf_resolution_max": "5"}, "ctf_resolution_max"),
+            ({"ctf_resolution_max": True}, "ctf_resolution_max"),
+            ({"ctf_resolution_max": -1}, "ctf_resolution_max"),
+            ({"particles_min": 10, "particles_max": 5}, "particles_max"),
+            ({"size_tb": 5}, "size_tb"),
+            ([], "detail"),
+            ({}, "detail"),
+        ],
+    )
+    def test_what_cannot_be_a_limit_is_refused_by_name(self, client, session, owner, data, field):
+        answer = self.post(client, session, data)
+        assert answer.status_code == 400
+        assert set(answer.json()) == {field}
+        assert not SessionLimits.objects.exists()
+
+    def test_no_json_is_refused(self, client, session, owner):
+        assert self.post(client, session, "limits").status_code == 400
+
+    def test_who_may_not_change_the_session_may_not(self, client, session):
+        values = {"ctf_resolution_max": 4}
+        assert self.post(client, session, values).status_code == 302
+        client.force_login(UserFactory())
+        assert self.post(client, session, values).status_code == 404
+        client.force_login(StaffFactory())
+        assert self.post(client, session, values).status_code == 200
+        over = FinishedSessionFactory()
+        client.force_login(over.booking.owner)
+        assert self.post(client, over, values).status_code == 403
+        assert not SessionLimits.objects.filter(session=over).exists()
+
+
+class TestTabs:
+    def tabs(self, client, session, page="preprocessing:live"):
+        text = client.get(reverse(page, args=[session.name])).content.decode()
+        return re.findall(r'data-tab="(\w+)"', text)
+
+    def test_only_where_there_is_something(self, client, session, owner):
+        there = self.tabs(client, session)
+        assert there[:3] == ["overview", "data", "live"]
+        assert not {"micrographs", "classes", "where", "runs"} & set(there)
+        run = open_run(session)
+        report(run, ("a.tiff", {}))
+        assert "where" not in self.tabs(client, session)
+        ingest.record_classes(
+            session.pk, run.pk, job="j", iteration=1, classes=[{"number": 1, "particles": 5}]
+        )
+        ingest.change_exposures(session.pk, {identity("a.tiff"): {"grid_square": "A1"}})
+        assert "where" in self.tabs(client, session)
+        assert self.tabs(client, session) == self.tabs(client, session, "sessions:detail")
 
 
 class TestCost:
