@@ -13,6 +13,7 @@ nothing. Measured, with the process's own processor time and memory as the kerne
 """
 
 import argparse
+import gzip
 import json
 import os
 import resource
@@ -33,7 +34,7 @@ class Sink:
     """A site that says yes to everything and counts."""
 
     def __init__(self):
-        self.micrographs = self.calls = 0
+        self.micrographs = self.calls = self.received = 0
         sink = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,6 +46,9 @@ class Sink:
 
             def answer(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                sink.received += len(body)
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
                 data = json.dumps(sink.handle(self.command, self.path, body)).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(data)))
@@ -305,12 +309,9 @@ def following(root: Path, count: int, seconds: float, interval: float) -> None:
             time.sleep(0.2)
         time.sleep(2)
         first, elapsed = agent.processor(), time.monotonic() - start - 2
-        print(
-            f"everything sent                   {elapsed:9.1f} s, {first:.1f} s processor time, {sink.calls} calls"
-        )
-        print(
-            f"memory then                       {agent.memory()[1]:9.0f} MB at most, {agent.memory()[0]:.0f} now"
-        )
+        print(f"everything sent                   {elapsed:9.1f} s, {first:.1f} s processor time")
+        print(f"in                                {sink.calls:9d} calls, {sink.received / 1e6:.1f} MB")
+        print(f"memory then                       {agent.memory()[1]:9.0f} MB at most")
         before = agent.processor()
         time.sleep(seconds)
         share = (agent.processor() - before) / seconds

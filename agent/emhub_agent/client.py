@@ -12,6 +12,7 @@ items it names.
 from __future__ import annotations
 
 import email.utils
+import gzip
 import json
 import logging
 import random
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: The most items one call may carry.
 MAX_BATCH = 1000
+#: Bodies of more bytes than this are sent compressed: batches with picks are large, and networks slow.
+COMPRESSED_FROM = 64 * 1024
 
 
 class EMhubError(Exception):
@@ -294,6 +297,9 @@ class Client:
             # Not a number and infinity are refused here rather than sent as something that is not JSON.
             data = json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
             headers["Content-Type"] = "application/json"
+            if len(data) > COMPRESSED_FROM:
+                data = gzip.compress(data, 1, mtime=0)
+                headers["Content-Encoding"] = "gzip"
         attempt = 0
         while True:
             attempt += 1

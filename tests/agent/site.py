@@ -5,6 +5,7 @@ It can be told to be down, to fail one call in so many, to refuse a token, items
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from email.parser import BytesParser
@@ -102,6 +103,7 @@ class Site:
         self.runs = {}
         self.calls = []  # (method, path) of every call that was answered 2xx
         self.asked = 0
+        self.received = 0  # bytes of bodies, as they came over the network
         self.fail_every = 0  # answer every so manyth call with 503, half of them after doing what was asked
         self.retry_after = None
         self.is_refusing_token = False
@@ -135,6 +137,9 @@ class Site:
 
             def do(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                site.received += len(body)
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
                 status, answer, headers = site.handle(self.command, self.path, self.headers, body)
                 data = json.dumps(answer).encode()
                 self.send_response(status)

@@ -1,4 +1,5 @@
 import email.utils
+import json
 import time
 
 import pytest
@@ -152,3 +153,10 @@ def test_the_token_does_not_give_way_to_netrc(site, tmp_path, monkeypatch):
     path.write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(path))
     assert Client(site.url, TOKEN).get_session(SESSION)["name"] == SESSION
+
+
+def test_large_batches_travel_compressed(client, site, run):
+    points = [[float(number % 4096), float(number % 3838)] for number in range(20_000)]
+    client.post_micrographs(run, [{"name": "a", "coordinates": points}])
+    assert site.runs[1].micrographs["a"]["coordinates"] == points
+    assert site.received < len(json.dumps(points)) / 2
