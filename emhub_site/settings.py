@@ -277,6 +277,10 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "OAS_VERSION": "3.1.0",
+    "ENUM_NAME_OVERRIDES": {
+        "AlertKindEnum": "preprocessing.models.Alert.Kind",
+        "BookingKindEnum": "bookings.models.Booking.Kind",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "preprocessing.api.schema.add_components",

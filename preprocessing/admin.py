@@ -4,10 +4,21 @@ from django.contrib import admin, messages
 from django.utils import timezone
 from django.utils.text import Truncator
 
+from people.changes import ChangedFieldsAdmin
 from preprocessing import ingest
 from preprocessing.deletion import delete_run
+from preprocessing.forms import MEASURED, TIMED
 from preprocessing.histograms import ANGSTROM_PER_MICROMETRE, mean_defocus
-from preprocessing.models import ClassAverage, Exposure, Micrograph, ProcessingRun, RunEvent
+from preprocessing.models import (
+    Alert,
+    ClassAverage,
+    Exposure,
+    Micrograph,
+    MicroscopeLimits,
+    ProcessingRun,
+    RunEvent,
+    SessionLimits,
+)
 from sessions_app.models import Session
 
 
@@ -167,3 +178,61 @@ class RunEventAdmin(ReportAdmin):
     @admin.display(ordering="run__session")
     def session(self, event) -> Session:
         return event.run.session
+
+
+@admin.register(Alert)
+class AlertAdmin(ReportAdmin):
+    list_display = ["raised_at", "session", "kind", "level", "message", "resolved_at"]
+    list_select_related = ["session"]
+    list_filter = ["kind", ("resolved_at", admin.EmptyFieldListFilter)]
+    search_fields = ["=session__name"]
+    search_help_text = "A session's name, whole."
+    date_hierarchy = "raised_at"
+
+    @admin.display(ordering="text")
+    def message(self, alert) -> str:
+        return Truncator(alert.text).chars(120)
+
+
+class LimitsAdmin(ChangedFieldsAdmin):
+    """Each limit empty for no alert of its kind."""
+
+    show_full_result_count = False
+
+    def get_fieldsets(self, request, obj=None):
+        of = "session" if self.model is SessionLimits else "microscope"
+        return [
+            (None, {"fields": [of]}),
+            ("Out of limits in most of the last 25 micrographs", {"fields": MEASURED}),
+            ("Standing still, and size", {"fields": TIMED}),
+        ]
+
+
+@admin.register(MicroscopeLimits)
+class MicroscopeLimitsAdmin(LimitsAdmin):
+    list_display = ["microscope", *MEASURED, *TIMED]
+    list_select_related = ["microscope"]
+    autocomplete_fields = ["microscope"]
+
+    def get_readonly_fields(self, request, obj=None):
+        return ["microscope"] if obj else []
+
+
+@admin.register(SessionLimits)
+class SessionLimitsAdmin(LimitsAdmin):
+    """Made and changed on the session's own page; here they are seen together and taken away."""
+
+    list_display = ["session", *MEASURED, *TIMED, "changed_by", "changed_at"]
+    list_select_related = ["session", "changed_by"]
+    search_fields = ["=session__name"]
+    search_help_text = "A session's name, whole."
+
+    def has_add_permission(self, request):
+        return False
+
+    def get_readonly_fields(self, request, obj=None):
+        return ["session"]
+
+    def save_model(self, request, obj, form, change):
+        obj.changed_by = request.user
+        obj.save(update_fields=[*form.changed_fields, "changed_by", "changed_at"])

@@ -54,7 +54,9 @@ class SessionAlertsPage(SessionAlertsMixin, TemplateView):
         limits = limits_of(self.session)
         if not isinstance(limits, SessionLimits):
             names = [field.name for field in Limits._meta.fields]
-            limits = SessionLimits(session=self.session, **{name: getattr(limits, name) for name in names})
+            limits = SessionLimits(
+                session_id=self.session.pk, **{name: getattr(limits, name) for name in names}
+            )
             # Shown as what is there, so that only what is changed is written.
             limits._state.adding = False
         return SessionLimitsForm(data, instance=limits)

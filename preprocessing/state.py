@@ -93,7 +93,8 @@ def limits_of(session) -> Limits:
             return owner.limits
         except ObjectDoesNotExist:
             continue
-    return MicroscopeLimits(microscope=session.microscope)
+    # By id: given the microscope itself, it would be taken for the microscope's own from now on.
+    return MicroscopeLimits(microscope_id=session.microscope_id)
 
 
 def signs_of(session, now: datetime.datetime | None = None) -> Signs:

@@ -13,7 +13,7 @@ from factory.django import DjangoModelFactory
 from bookings.models import Application, Booking
 from microscopes.models import Camera, DataServer, Microscope, PipelineToken
 from people.models import PIPELINE_GROUP, STAFF_GROUP, Lab, Membership, User
-from preprocessing.models import ClassAverage, Exposure, Micrograph, ProcessingRun, RunEvent
+from preprocessing.models import Alert, ClassAverage, Exposure, Micrograph, ProcessingRun, RunEvent
 from sessions_app.models import Sample, Session
 
 PASSWORD = "correct horse battery"
@@ -199,6 +199,19 @@ class RunEventFactory(DjangoModelFactory):
 
     run = factory.SubFactory(RunFactory)
     text = "Motion correction started."
+
+
+class AlertFactory(DjangoModelFactory):
+    """An open alert; pages read open ones from the session's summary, which `preprocessing.alerts` writes."""
+
+    class Meta:
+        model = Alert
+
+    session = factory.SubFactory(SessionFactory)
+    kind = Alert.Kind.RESOLUTION
+    text = "CTF resolution above 6 Å in 23 of the last 25 micrographs"
+    since = factory.LazyFunction(timezone.now)
+    raised_at = factory.SelfAttribute("since")
 
 
 def make_token(*microscopes, user=None, **fields) -> tuple[PipelineToken, str]:

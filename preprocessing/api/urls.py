@@ -3,8 +3,10 @@
 from django.urls import path
 
 from preprocessing.api import views
+from preprocessing.api.alerts import AlertListView
 
 urlpatterns = [
+    path("alerts/", AlertListView.as_view(), name="alert-list"),
     path("sessions/<slug:name>/exposures/", views.ExposureView.as_view(), name="session-exposures"),
     path("sessions/<slug:name>/runs/", views.RunListView.as_view(), name="session-runs"),
     path("sessions/<slug:name>/summary/", views.SummaryView.as_view(), name="session-summary"),

@@ -84,6 +84,34 @@
     write(find("[data-state-text]"), `${state.text}.`);
   }
 
+  function ago(moment) {
+    const seconds = Date.parse(moment) / 1000;
+    return make("time", { datetime: moment, title: format.exact(seconds), "data-relative": "", text: format.ago(seconds) });
+  }
+
+  const ALERT_ICONS = { bad: "x-octagon-fill" };
+
+  /** What needs somebody, as the page came with it (_alerts.html); said anew only where it is another. */
+  function showAlerts(alerts) {
+    const place = find("#live-alerts");
+    const told = JSON.stringify(alerts.map(({ kind, since }) => [kind, since]));
+    if (place.dataset.told === told) return;
+    place.dataset.told = told;
+    const lines = alerts.map(({ kind, level, text, since }) =>
+      make("li", { "data-alert": kind, "data-level": level }, [
+        make("i", { className: `bi bi-${ALERT_ICONS[level] || "exclamation-triangle-fill"}`, "aria-hidden": "true" }),
+        make("span", {}, [
+          text,
+          " ",
+          make("span", { className: "alerts-since" }, [ago(since)]),
+        ]),
+      ]),
+    );
+    place.replaceChildren(...(lines.length ? [make("ul", { className: "alerts-open", "aria-label": "Open alerts" }, lines)] : []));
+    const tab = page.querySelector("[data-tab=alerts]");
+    if (tab) write(tab, lines.length ? `Alerts (${lines.length})` : "Alerts");
+  }
+
   function showCounters(counters) {
     for (const [name, value] of Object.entries(counters)) {
       const place = find(`[data-counter="${name}"]`);
@@ -197,6 +225,7 @@
 
   function accept(data) {
     showState(data.state);
+    showAlerts(data.alerts);
     showCounters(data.counters);
     if (current && data.run && current.id !== data.run.id) run.clear();
     current = data.run && { ...data.run, over: !data.session.running || known(data.run.finished) };

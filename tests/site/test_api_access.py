@@ -48,6 +48,7 @@ def report(body, answer=200, form=False):
 
 V1 = "/api/v1"
 TABLE = {
+    ("get", f"{V1}/alerts/"): LIST,
     ("get", f"{V1}/microscopes/"): LIST,
     # That a microscope is there is no secret among people.
     ("get", f"{V1}/microscopes/{{code}}/"): Row((200, 404, 200, 200, 200, 401)),
