@@ -125,10 +125,11 @@ def _lead(notice: Notice, person: User, bookings: list[Booking], is_lost: bool) 
     own = all(booking.owner_id == person.pk for booking in bookings)
     if notice.what == CREATED:
         role = "operator" if first.operator_id == person.pk else "collaborator"
-        whom = "you" if own else f"{first.owner}, with you as {role}"
-        return f"{actor} has booked {first.microscope} for {whom}" + (
-            f", {count} times:" if count > 1 else ":"
-        )
+        # "for" says something only where somebody books for somebody else.
+        whom = "" if first.owner_id == actor.pk else f" for {'you' if own else first.owner}"
+        named = "" if own else f", with you as {role}"
+        times = f", {count} times" if count > 1 else ""
+        return f"{actor} has booked {first.microscope}{whom}{named}{times}:"
     which = ("a booking" if count == 1 else f"{count} bookings") + (
         " of yours" if own else f" of {first.owner}"
     )

@@ -136,6 +136,14 @@ def test_a_mail_that_cannot_be_written_does_not_undo_the_booking(
     assert "no such template" in caplog.text
 
 
+def test_who_books_for_themselves_with_an_operator_books_for_nobody_else(ada, krios, lab, nine):
+    operator = MembershipFactory(lab=lab, user=UserFactory(email="grace@example.org")).user
+    booking_create(
+        actor=ada, operator=operator, microscope=krios, start=nine, end=nine + HOUR, lab=lab, title="x"
+    )
+    assert "\nAda Byron has booked Krios 1, with you as operator:\n" in only().body
+
+
 # -- Change ----------------------------------------------------------------------------------------------------
 def test_a_change_says_what_was_and_what_is(staff, booked):
     booking_update(
