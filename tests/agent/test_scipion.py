@@ -269,6 +269,27 @@ def test_two_programs_on_the_same_micrographs_share_the_picks(root):
     assert told(first)[movie(2)]["motion_total"] == told(second)[movie(2)]["motion_total"]
 
 
+def test_an_estimate_that_starts_from_another_is_a_run_of_its_own(root):
+    project = second_branch(root)
+    project.execute("UPDATE Objects SET value = '64' WHERE classname = 'Pointer' AND value = '510'")
+    project.execute(
+        "UPDATE Objects SET value = 'outputMicrographs' WHERE value = 'outputMicrographsDoseWeighted'"
+    )
+    project.execute("DELETE FROM Objects WHERE id IN (510, 1887)")
+    again = scipion.Project.__new__(scipion.Project)
+    again.connection = project
+    pointer = again.add(1823, "1823.ctfRelations", "Pointer", str(CTF))
+    again.add(pointer, "1823.1._extended", "String", "outputCTF")
+    project.close()
+    first, second = ScipionReader(str(root), key="p").look()
+    assert told(first)[movie(1)]["defocus_u"] == 12001.0
+    assert told(second)[movie(1)]["defocus_u"] == 12501.0
+    assert [news.key for news in (first, second)] == [
+        "p/000002_ProtImportMovies",
+        "p/001823_CistemProtCTFFind",
+    ]
+
+
 def test_what_a_protocol_discards_is_rejected(root):
     """A consensus of CTFs chooses among those of another protocol: it is no run of its own."""
     project = sqlite3.connect(root / "project.sqlite", isolation_level=None)
@@ -446,6 +467,16 @@ def test_a_deleted_protocol_takes_its_values_along(root):
     assert changed[movie(1)] == {"coordinates": None, "particles": None}
 
 
+def test_pictures_are_given_as_there_is_room(root):
+    reader = ScipionReader(str(root))
+    reader.room = 5
+    given = [[picture for picture in look(reader).pictures if picture.kind != "class_average"]]
+    assert reader.backlog == 7
+    given += [look(reader).pictures for _ in range(3)]
+    assert [len(pictures) for pictures in given] == [5, 5, 2, 0]
+    assert len({picture.identity for pictures in given for picture in pictures}) == 12
+
+
 def test_an_idle_look_opens_no_database(root, monkeypatch):
     reader = ScipionReader(str(root))
     reader.look()
@@ -484,10 +515,10 @@ def test_a_writer_goes_on_while_it_is_read_and_its_open_transaction_is_not_told(
         for news in reader.look():
             seen |= set(news.micrographs)
         assert set(tree(root)) == before
-        if step == "uncommitted":
+        if step in ("uncommitted", "committed"):
             with contextlib.closing(sqlite3.connect(root / FOLDERS[IMPORT] / "movies.sqlite")) as other:
                 committed = {row[0] for row in other.execute("SELECT c07 FROM Objects")}
-            assert seen <= committed
+            assert seen == committed
     assert seen == {movie(1), movie(2)}
 
 

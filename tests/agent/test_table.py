@@ -332,16 +332,51 @@ def test_a_file_written_anew_is_noticed(path, monkeypatch):
     assert gone[ROWS[1]["movie"]] == dict.fromkeys(expected(ROWS[1]))
 
 
+MANY = [{**ROWS[0], "movie": f"Movies/{number:03d}.tiff"} for number in range(60)]
+
+
 def test_a_row_changed_in_place_is_noticed_though_the_file_also_grew(path):
-    found = reader(path, as_csv(ROWS[:6]))
+    found = reader(path, as_csv(MANY[:50]))
     look(found)
-    found._next_whole = 0.0
-    rows = [ROWS[0], {**ROWS[1], "df1": 9.0}, *ROWS[2:]]
-    path.write_bytes(as_csv(rows))
-    assert look(found).micrographs == {
-        ROWS[1]["movie"]: {"defocus_u": 90000.0},
-        ROWS[6]["movie"]: expected(ROWS[6]),
-    }
+    path.write_bytes(as_csv([{**MANY[0], "df1": 9.325}, *MANY[1:]]))
+    found._next_whole = math.inf
+    assert list(look(found).micrographs) == [row["movie"] for row in MANY[50:]]
+    found._next_whole = 0.0  # now and then it is read from its start
+    old = time.time() - 60
+    os.utime(path, (old, old))
+    assert look(found).micrographs == {MANY[0]["movie"]: {"defocus_u": 93250.0}}
+
+
+def test_a_row_changed_in_place_to_the_same_length_is_noticed_at_once(path):
+    found = reader(path, as_csv(MANY))
+    look(found)
+    found._next_whole = math.inf
+    path.write_bytes(as_csv([{**MANY[0], "fit": 9.5}, *MANY[1:]]))
+    assert look(found).micrographs == {MANY[0]["movie"]: {"ctf_resolution": 9.5}}
+
+
+def test_another_file_of_the_same_name_is_noticed_at_once(path):
+    found = reader(path, as_csv(ROWS[:2]))
+    look(found)
+    found._next_whole = math.inf
+    path.write_bytes(as_csv([{**row, "fit": 9.25} for row in ROWS]))
+    changed = look(found).micrographs
+    assert set(changed) == {row["movie"] for row in ROWS}
+    assert changed[ROWS[0]["movie"]] == {"ctf_resolution": 9.25}
+
+
+def test_pictures_are_given_as_there_is_room(tmp_path):
+    for row in MANY:
+        image(tmp_path / f"{row['movie']}.mrc", 1, (4, 4))
+    lines = "".join(f"{row['movie']},{row['movie']}.mrc\n" for row in MANY)
+    (tmp_path / "t.csv").write_text("movie,picture\n" + lines)
+    more = {"name": "movie", "columns": {"defocus_u": "df1"}, "pictures": {"psd": "picture"}}
+    found = TableReader(str(tmp_path / "t.csv"), settings=more)
+    found.room = 25
+    given = [[picture.micrograph for picture in look(found).pictures] for _ in range(3)]
+    assert [len(names) for names in given] == [25, 25, 10]
+    assert given[0] == [row["movie"] for row in MANY[35:]]  # the newest first, and of them the last
+    assert found.backlog == 0
 
 
 def test_later_lines_of_a_movie_add_to_earlier_ones(tmp_path):
