@@ -1,6 +1,7 @@
-"""Where calls of pipelines leave the way that all requests go: see preprocessing.api.short."""
+"""Where calls of pipelines and open pages leave the way of all requests: see preprocessing.api.short and polls."""
 
 from emhub_site.throttles import take_call
+from preprocessing import polls
 from preprocessing.api import short
 
 
@@ -11,4 +12,4 @@ class ShortWay:
         self.get_response = get_response
 
     def __call__(self, request):
-        return short.answer(request, take_call) or self.get_response(request)
+        return short.answer(request, take_call) or polls.answer(request) or self.get_response(request)

@@ -67,7 +67,8 @@ class Reading:
         parts = [
             self.session.status,
             self.session.data_bytes,
-            self.state.words,
+            # Not its words, in which each reader has the hours as they like them.
+            (self.state.code, self.state.level, self.state.since),
             self.session.summary.alerts,
             self.run and self.run.pk,
             self.counters,

@@ -6,27 +6,20 @@ import math
 import orjson
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import models
 from django.http import Http404, HttpResponse, HttpResponseNotModified
 from django.shortcuts import get_object_or_404, resolve_url
 from django.urls import reverse
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.generic import TemplateView, View
 
-from preprocessing import live, tabs, where
+from preprocessing import live, polls, tabs, where
 from preprocessing.reduction import View as Look
 from preprocessing.session_limits import session_limits_change
 from preprocessing.state import RELATED, limits_of
 from preprocessing.verdict import LIMITS
 from sessions_app.access import can_change
-from sessions_app.models import Session, SessionSummary
+from sessions_app.models import Session
 
-# What a summary keeps for the archive is not read with every poll.
-HEAVY = [
-    f"summary__{field.name}"
-    for field in SessionSummary._meta.fields
-    if isinstance(field, models.JSONField) and field.name != "alerts"
-]
 # Smaller answers gain nothing by it.
 WORTH_PACKING = 8192
 
@@ -36,7 +29,7 @@ class SessionMixin:
 
     def get_session(self) -> Session:
         sessions = Session.objects.visible_to(self.request.user, among_few=True)
-        sessions = sessions.select_related(*RELATED, "lab").defer(*HEAVY)
+        sessions = sessions.select_related(*RELATED, "lab").defer(*polls.HEAVY)
         return get_object_or_404(sessions.named(self.kwargs["name"]))
 
     def get_run(self, session):
@@ -193,8 +186,9 @@ class LiveData(JSONView):
             reading = live.read(session, run)
         except live.NoSuchRun as error:
             raise Http404 from error
+        polls.remember(request, session, run)
         # Only a reader that has everything up to here names this tag, whatever its `after`.
-        if request.headers.get("If-None-Match") == reading.etag:
+        if polls.tag_in(request) == reading.etag:
             response = HttpResponseNotModified()
         else:
             response = json_response(reading.answer(after, axis), request=request)
@@ -300,7 +294,7 @@ class WhereData(JSONView):
         run = self.get_run(session)
         square = self.request.GET.get("square") or None
         etag = f'"{run.pk}-{run.revision}-{hash_of(limits_of(session), square)}"'
-        if self.request.headers.get("If-None-Match") == etag:
+        if polls.tag_in(self.request) == etag:
             response = HttpResponseNotModified()
         else:
             data = {"revision": run.revision, "places": where.places(run, limits_of(session), square)}

@@ -7,14 +7,15 @@ import re
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from people.models import AuditEntry
-from preprocessing import ingest, live, reduction
+from preprocessing import ingest, live, polls, reduction
 from preprocessing.identity import identity
-from preprocessing.models import ClassAverage, Micrograph, MicroscopeLimits, SessionLimits
+from preprocessing.models import ClassAverage, Micrograph, MicroscopeLimits, ProcessingRun, SessionLimits
 from preprocessing.state import RELATED, state_of
 from sessions_app.models import Session, SessionSummary
 from tests.factories import (
@@ -30,6 +31,12 @@ from tests.factories import (
 )
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """What is asked twice within the same moment is read twice."""
+    monkeypatch.setattr(polls, "FRESH", 0)
 
 
 @pytest.fixture
@@ -634,6 +641,7 @@ class TestCost:
     def test_a_poll_without_news_reads_neither_rows_nor_histograms(self, client, session, owner):
         report(open_run(session), *movies(0, 5, ctf_resolution=3.0))
         tag = ask(client, session)["ETag"]
+        polls._known.clear()
         queries = self.queries(client, session, etag=tag)
         # Login session, person, their labs (two), session, runs.
         assert len(queries) == 6
@@ -646,6 +654,56 @@ class TestCost:
         assert queries
         assert all(sql.lstrip().upper().startswith("SELECT") for sql in queries)
         assert not any("FOR UPDATE" in sql.upper() for sql in queries)
+
+
+class TestShortWay:
+    """Polls without news are answered before logins and rights are looked at."""
+
+    @pytest.fixture
+    def asked(self, client, session, owner):
+        report(open_run(session), *movies(0, 5, ctf_resolution=3.0))
+        tag = ask(client, session)["ETag"]
+
+        def ask_again(**query):
+            with CaptureQueriesContext(connection) as captured:
+                answer = ask(client, session, etag=tag, **query)
+            return answer, len(captured)
+
+        return ask_again
+
+    @pytest.fixture
+    def fresh(self, monkeypatch):
+        monkeypatch.setattr(polls, "FRESH", 60)
+
+    def test_once_read_for_all_who_ask_at_that_moment(self, asked, fresh):
+        assert asked()[0].status_code == 304
+        answer, queries = asked()
+        assert (answer.status_code, queries) == (304, 0)
+        assert "no-cache" in answer["Cache-Control"]
+
+    def test_news_are_never_held_back_for_longer_than_that(self, asked, session, monkeypatch):
+        monkeypatch.setattr(polls, "FRESH", 0)
+        assert asked()[0].status_code == 304
+        report(ProcessingRun.objects.get(), *movies(5, 1))
+        assert asked()[0].status_code == 200
+
+    def test_it_tells_only_whom_the_view_has_seen(self, asked, fresh, session):
+        tag = asked()[0]["ETag"]
+        stranger = Client()
+        assert ask(stranger, session, etag=tag).status_code == 302
+        stranger.force_login(UserFactory())
+        assert ask(stranger, session, etag=tag).status_code == 404
+
+    def test_after_a_while_the_view_looks_again(self, asked, fresh, client, monkeypatch):
+        asked()
+        monkeypatch.setattr(polls, "_known", {})
+        assert asked()[1] > 0
+        client.logout()
+        assert asked()[0].status_code == 302
+
+    def test_a_proxys_weak_tag_is_the_same_tag(self, asked, client, session):
+        tag = asked()[0]["ETag"]
+        assert ask(client, session, etag=f"W/{tag}").status_code == 304
 
 
 class TestPage:
