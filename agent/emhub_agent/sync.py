@@ -17,9 +17,18 @@ from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any, Callable
 
-from .client import AnswerError, Client, Conflict, ItemError, NotFound, Refused, moment, same_time
+from .client import Client, Conflict, ItemError, NotFound, Refused, moment, same_time
 from .pictures import Pace, thumbnail
-from .readers.base import Deferred, Event, Picture, Reader, RunNews, SessionNews, signature
+from .readers.base import (
+    Deferred,
+    Event,
+    OutsideError,
+    Picture,
+    Reader,
+    RunNews,
+    SessionNews,
+    signature,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +41,9 @@ KINDS = ("exposures", "micrographs", "classes", "images", "events")
 #: So many refused items are told one by one in a run's events; the log names them all.
 TOLD_REFUSALS = 20
 MORE_REFUSED = "The site refused more items than are told here; the agent's log names each."
+#: Seconds before a file that could not be read is tried again though it has not changed.
+TRY_AGAIN = 300.0
+GONE = (FileNotFoundError, OutsideError)
 #: How often a picture is fetched before it is given up.
 FETCHES = 3
 #: So many pictures at most are asked of a reader before they are sent.
@@ -99,8 +111,11 @@ class RunSync:
         self.refused: set[str] = set()  # names of micrographs
         self.told_refusals: set[str] = set()
         self.fetches: dict[tuple, int] = {}
-        # Pictures that could not be made, and how their file was then: tried again when it changes.
-        self.unreadable: dict[tuple, tuple[Picture, Any]] = {}
+        # Pictures that could not be made, how their file was then, and when to try again all the same.
+        self.unreadable: dict[tuple, tuple[Picture, Any, float | None]] = {}
+        # Values whose file could not be read, and when to try again.
+        self.postponed: dict[str, dict[str, Deferred]] = {}
+        self.try_again_at = 0.0
 
     def take(self, news: RunNews) -> None:
         self.info, self.status = news.info, news.status
@@ -115,10 +130,16 @@ class RunSync:
                     del pictures[identity]
         for picture in news.pictures:
             self.pictures[picture.identity] = picture
-        for identity, (picture, state) in list(self.unreadable.items()):
-            if picture.fetch is not None or signature(picture.path) != state:
+        now = time.monotonic()
+        for identity, (picture, state, at) in list(self.unreadable.items()):
+            is_due = at is not None and now >= at
+            if picture.fetch is not None or is_due or signature(picture.path) != state:
                 del self.unreadable[identity]
                 self.pictures.setdefault(identity, picture)
+        if self.postponed and now >= self.try_again_at:
+            for name, values in self.postponed.items():
+                self.micrographs[name] = {**values, **self.micrographs.get(name, {})}
+            self.postponed = {}
         self.events.extend(news.events)
 
     @property
@@ -352,7 +373,7 @@ class Sync:
         batch: list[dict[str, Any]] = []
         picks = 0
         for name, fields in run.micrographs.items():
-            item = self._item(name, fields)
+            item = self._item(name, fields, run)
             batch.append(item)
             picks += len(item.get("coordinates") or ())
             if len(batch) >= self.batch or picks > PICKS_PER_BATCH:
@@ -363,7 +384,7 @@ class Sync:
             del run.micrographs[name]
         self.report(f"{len(names)} micrographs sent")
 
-    def _item(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def _item(self, name: str, fields: dict[str, Any], run: RunSync | None = None) -> dict[str, Any]:
         item: dict[str, Any] = {"name": name}
         for field, value in fields.items():
             if not isinstance(value, Deferred):
@@ -374,6 +395,10 @@ class Sync:
             except (OSError, ValueError) as error:
                 # Left out; the reader sees the file again when it changes.
                 log.warning("%s: %s could not be read: %s", name, field, error)
+                if run is not None and isinstance(error, OSError) and not isinstance(error, GONE):
+                    # A share that is away, or a permission that is put right, changes no file.
+                    run.postponed.setdefault(name, {})[field] = value
+                    run.try_again_at = time.monotonic() + TRY_AGAIN
         return item
 
     def _post_batch(self, of: RunSync | SessionSync, kind: str, batch: list[dict[str, Any]]) -> None:
@@ -511,7 +536,8 @@ class Sync:
                     return
             elif isinstance(error, FileNotFoundError):
                 return  # taken away since
-            run.unreadable[identity] = (picture, state)
+            again = time.monotonic() + TRY_AGAIN if isinstance(error, OSError) else None
+            run.unreadable[identity] = (picture, state, again)
             log.warning("No picture of %s yet: %s", picture.path, error)
             return
         of = {"micrograph": picture.micrograph}
@@ -525,8 +551,6 @@ class Sync:
             name = picture.micrograph or f"{picture.job} class {picture.number}"
             self._refused(run, "images", ItemError(None, f"{picture.kind} of {name}", {"": error.detail}))
             return
-        except AnswerError:
-            raise
         except Exception:
             run.pictures[identity] = picture  # not acknowledged: still to be sent
             raise

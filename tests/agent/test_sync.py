@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from emhub_agent import Client, Conflict, Unreachable, star
+from emhub_agent import Client, Conflict, NotAuthorised, Unreachable
 from emhub_agent.readers.base import Picture, Reader, RunNews, SessionNews
 from emhub_agent.readers.relion import RelionReader
 from emhub_agent.sync import Sync
@@ -416,6 +416,63 @@ def test_what_was_not_acknowledged_is_still_to_be_sent(site, tmp_path, clean):
     assert failures > 5
     site.fail_every = 0
     assert state(site) == clean(root)
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Files whose names are in this set cannot be read, as on a share that is away."""
+    names = set()
+    original = builtins.open
+
+    def refused(path, *more, **options):
+        if any(str(path).endswith(name) for name in names):
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, *more, **options)
+
+    monkeypatch.setattr(builtins, "open", refused)
+    return names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CtfFind/job003/micrographs_ctf.star",
+        "AutoPick/job004/Movies/grid_002_autopick.star",
+        "AutoPick/job004/autopick.star",
+        "MotionCorr/job002/Movies/grid_001.mrc",
+        "Class2D/job006/run_it002_data.star",
+        "AutoPick/job004/job.star",
+    ],
+)
+def test_a_file_that_cannot_be_read_holds_up_no_other_and_is_read_once_it_can(
+    site, tmp_path, clean, unreadable, name, monkeypatch
+):
+    monkeypatch.setattr("emhub_agent.sync.TRY_AGAIN", 0.0)
+    root = project.write(tmp_path, project.files(count=4, status="Succeeded"))
+    unreadable.add(name)
+    sync = agent(site, root)
+    for _ in range(2):
+        sync.numbers()
+        sync.pictures()
+    assert len(site.runs[1].micrographs) == 4
+    assert sum("motion_total" in row for row in site.runs[1].micrographs.values()) == 4
+    unreadable.clear()
+    for _ in range(2):
+        sync.numbers()
+        sync.pictures()
+    assert state(site) == clean(root)
+
+
+def test_a_token_that_expires_while_pictures_are_sent_loses_none(site, tmp_path):
+    sync = agent(site, project.write(tmp_path, project.files(count=3, status="Succeeded")))
+    sync.numbers()
+    site.is_refusing_token = True
+    for _ in range(3):
+        with pytest.raises(NotAuthorised):
+            sync.pictures()
+    site.is_refusing_token = False
+    sync.pictures()
+    assert len(site.runs[1].images) == 3 + 3 + 3
 
 
 def test_an_idle_look_opens_no_file(site, tmp_path, monkeypatch):
