@@ -129,18 +129,22 @@ class Preferences(models.Model):
 
     user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="preferences")
     mail_created = models.BooleanField(
-        "A booking was made for me", default=True, help_text="Somebody else booked a microscope in my name."
+        "A booking was made for me",
+        default=True,
+        help_text="Somebody else booked a microscope in my name or named me on it.",
     )
     mail_changed = models.BooleanField(
         "A booking of mine was changed",
         default=True,
-        help_text="By somebody else: another time, another microscope, handed to me or away from me.",
+        help_text="By somebody else: another time or microscope, handed to me or away from me; or I was named on it.",
     )
     mail_cancelled = models.BooleanField(
         "A booking of mine was cancelled", default=True, help_text="By somebody else, with the reason."
     )
     mail_day_before = models.BooleanField(
-        "My booking begins within a day", default=True, help_text="A reminder of what I own or operate."
+        "My booking begins within a day",
+        default=True,
+        help_text="A reminder of what I own, operate or am a collaborator of.",
     )
     mail_alert_data = models.BooleanField(
         "The data of a session of mine are out of limits",
