@@ -207,12 +207,31 @@ class Source(NamedTuple):
 
 
 class Exposures:
-    """The rows of one group of exposures: columns by name, all of the length of ``uids``."""
+    """The rows of one group of exposures, a part of the table after the other.
+
+    Texts, of which each is the path of a file and like its neighbours, are kept packed.
+    """
 
     def __init__(self, group: str):
         self.is_rejected = "reject" in group
         self.is_accepted = "accept" in group
-        self.parts: list[cs.Rows] = []
+        self._parts: list[tuple[cs.Rows, dict[str, tuple[np.dtype, bytes]]]] = []
+
+    def add(self, rows: cs.Rows) -> None:
+        texts = {name: values.astype("S") for name, values in rows.items() if values.dtype.kind in "SO"}
+        packed = {name: (values.dtype, zlib.compress(values.tobytes(), 1)) for name, values in texts.items()}
+        self._parts.append(({name: rows[name] for name in rows if name not in packed}, packed))
+
+    def parts(self) -> Iterator[cs.Rows]:
+        for rows, packed in self._parts:
+            texts = {
+                name: np.frombuffer(zlib.decompress(data), dtype) for name, (dtype, data) in packed.items()
+            }
+            yield {**rows, **texts}
+
+    def uids(self) -> Iterator[int]:
+        for rows, _ in self._parts:
+            yield from rows["uid"].tolist()
 
 
 class Told:
@@ -223,8 +242,8 @@ class Told:
         self.micrographs: dict[str, dict[str, Any]] = {}
         self.names: dict[int, str] = {}  # by uid
         self.owners: dict[str, int] = {}  # uids by name
-        self.pictures: dict[tuple[str, str], tuple[str, ...]] = {}
-        self.missing: deque[tuple[str, str]] = deque(maxlen=RECENT)
+        self.pictures: dict[tuple[str, str], int] = {}
+        self.missing: dict[tuple[str, str], tuple[str, ...]] = {}  # which are not there yet, and their paths
         self.geometry: dict[str, Any] = {}
         # The newest trajectories and how their files were: they may come, or be completed, after their row.
         self.trajectories: list[tuple[str, Signature | None]] = []
@@ -242,6 +261,7 @@ class JobFiles:
     def __init__(self, reader: CryosparcReader, job: cs.Job, is_loose: bool = False):
         self.reader, self.job, self.is_loose = reader, job, is_loose
         self.exposures: list[Exposures] = []
+        self.geometry: dict[str, Any] = {}
         self.picks: dict[int, Picks] | None = None
         self.names: dict[int, str] = {}  # of micrographs, by uid, as particles name them
         self.classes: ClassSet | None = None
@@ -322,14 +342,16 @@ class JobFiles:
 
     def _take_exposures(self, mine: list[Source], _: list[Source]) -> None:
         found = []
+        geometry: dict[str, Any] = {}
         for source in mine:
             exposures = Exposures(source.group)
             for name in source.files:
-                for rows in self.reader.table(name, ["uid", *(column for column, _ in TAKEN)]):
+                for rows in self.reader.table(name, EXPOSURE_COLUMNS):
                     if "uid" in rows:
-                        exposures.parts.append(rows)
+                        geometry = geometry or _geometry(rows)
+                        exposures.add(rows)
             found.append(exposures)
-        self.exposures = found
+        self.exposures, self.geometry = found, geometry
 
     # particles
 
@@ -398,6 +420,7 @@ class Particles:
 
     def __init__(self, names: dict[int, str], is_joined: bool):
         self.names, self.is_joined = names, is_joined
+        self.shapes: dict[int, tuple[int, int]] = {}  # (rows, columns) by micrograph
         self.files: list[dict[str, np.ndarray]] = []
         self._unnumbered: dict[str, int] = {}
 
@@ -409,20 +432,29 @@ class Particles:
             found.setdefault("uid", []).append(part["uid"])
             paths = part.get("location/micrograph_path", part.get("blob/path"))
             numbers = part.get("location/micrograph_uid")
-            if numbers is not None and paths is not None:
-                known, first = np.unique(numbers, return_index=True)
-                for uid, path in zip(known.tolist(), paths[first].tolist()):
-                    if _path(path):
-                        self.names.setdefault(uid, name_of_micrograph(_path(path)))
-            elif numbers is None and paths is not None:
+            if numbers is not None:
+                self._describe(numbers, paths, part.get("location/micrograph_shape"))
+            elif paths is not None:
                 numbers = self._micrographs(paths)
             if numbers is not None:
                 found.setdefault("micrograph", []).append(numbers)
-            for name in ("location/center_x_frac", "location/center_y_frac", "location/micrograph_shape"):
+            for name in ("location/center_x_frac", "location/center_y_frac"):
                 if name in part:
-                    found.setdefault(name, []).append(part[name])
-        if found:
-            self.files.append({name: np.concatenate(arrays) for name, arrays in found.items()})
+                    found.setdefault(name, []).append(part[name].astype(np.float32))
+        # There may be millions: one column after the other, so that they are not all there twice.
+        self.files.append({name: np.concatenate(found.pop(name)) for name in list(found)})
+
+    def _describe(self, numbers: np.ndarray, paths: np.ndarray | None, shapes: np.ndarray | None) -> None:
+        """Take up the names and sizes of these micrographs."""
+        known, first = np.unique(numbers, return_index=True)
+        for uid, place in zip(known.tolist(), first.tolist()):
+            path = _path(paths[place]) if paths is not None else ""
+            if path:
+                self.names.setdefault(uid, name_of_micrograph(path))
+            if shapes is not None and shapes.shape[1] == 2:
+                rows, columns = (int(value) for value in shapes[place])
+                if 0 < rows < 2**20 and 0 < columns < 2**20:
+                    self.shapes.setdefault(uid, (rows, columns))
 
     def _micrographs(self, paths: np.ndarray) -> np.ndarray:
         """Return the micrographs' uids that stand in these paths, a number of their own for those without."""
@@ -442,53 +474,48 @@ class Particles:
         return codes[places.ravel()]
 
     def by_micrograph(self) -> Iterator[tuple[int, Picks]]:
-        located = [file for file in self.files if "location/center_x_frac" in file and "micrograph" in file]
-        others = [
-            file for file in self.files if "micrograph" in file and "location/center_x_frac" not in file
-        ]
+        having = [file for file in self.files if "micrograph" in file]
+        located = [file for file in having if set(file) >= LOCATED]
+        others = [file for file in having if not set(file) >= LOCATED]
         chosen = (located or others)[:1] if self.is_joined else located + others
-        taken: np.ndarray | None = None
-        counts: dict[int, list[tuple[np.ndarray | None, int, tuple[int, int] | None]]] = {}
+        taken: list[np.ndarray] = []
+        pieces: dict[int, list[tuple[int, np.ndarray | None]]] = {}
         for file in chosen:
             keep = np.ones(len(file["uid"]), dtype=bool)
             if self.is_joined:
                 for other in self.files:
-                    if other is not file:
+                    if other is not file and "uid" in other:
                         keep &= np.isin(file["uid"], other["uid"])
-            elif taken is not None:
-                keep &= ~np.isin(file["uid"], taken)
-            taken = file["uid"] if taken is None else np.concatenate([taken, file["uid"]])
+            else:
+                for other in taken:
+                    keep &= ~np.isin(file["uid"], other)
+                taken.append(file["uid"])
             index = np.flatnonzero(keep)
             index = index[np.argsort(file["micrograph"][index], kind="stable")]
-            micrographs, starts = np.unique(file["micrograph"][index], return_index=True)
-            for number, rows in zip(micrographs.tolist(), np.split(index, starts[1:])):
-                counts.setdefault(number, []).append(self._points(file, rows))
-        for number, pieces in counts.items():
-            points = [piece[0] for piece in pieces]
-            shapes = {piece[2] for piece in pieces}
-            total = sum(piece[1] for piece in pieces)
-            if all(part is not None for part in points) and len(shapes) == 1:
-                yield number, Picks(total, np.concatenate(points), shapes.pop())
+            places = None
+            if set(file) >= LOCATED:
+                places = np.stack([file[name][index] for name in sorted(LOCATED)], axis=1)
+            micrographs, starts, counts = np.unique(
+                file["micrograph"][index], return_index=True, return_counts=True
+            )
+            for uid, start, count in zip(micrographs.tolist(), starts.tolist(), counts.tolist()):
+                points = None if places is None else places[start : start + count]
+                pieces.setdefault(uid, []).append((count, points))
+        for uid, found in pieces.items():
+            total = sum(count for count, _ in found)
+            points = [part for _, part in found if part is not None and _are_places(part)]
+            if len(points) < len(found):
+                yield uid, Picks(total)
             else:
-                yield number, Picks(total)
+                whole = points[0] if len(points) == 1 else np.concatenate(points)
+                yield uid, Picks(total, whole, self.shapes.get(uid))
 
-    @staticmethod
-    def _points(
-        file: dict[str, np.ndarray], rows: np.ndarray
-    ) -> tuple[np.ndarray | None, int, tuple[int, int] | None]:
-        x, y = file.get("location/center_x_frac"), file.get("location/center_y_frac")
-        shape = file.get("location/micrograph_shape")
-        if x is None or y is None or shape is None or shape.ndim != 2 or shape.shape[1] != 2 or not len(rows):
-            return None, len(rows), None
-        points = np.stack([x[rows], y[rows]], axis=1).astype(np.float32)
-        size = tuple(int(value) for value in shape[rows[0]])
-        if (
-            not np.isfinite(points).all()
-            or np.abs(points).max() > 10
-            or not all(0 < side < 2**20 for side in size)
-        ):
-            return None, len(rows), None
-        return points, len(rows), (size[0], size[1])
+
+LOCATED = {"location/center_x_frac", "location/center_y_frac"}
+
+
+def _are_places(points: np.ndarray) -> bool:
+    return bool(np.isfinite(points).all() and np.abs(points).max(initial=0) <= 10)
 
 
 class Branch(NamedTuple):
@@ -507,22 +534,20 @@ class Row:
         "dose",
         "fields",
         "frames",
-        "geometry",
-        "images",
+        "image",
         "micrograph",
         "movie",
         "movie_path",
         "path",
         "pixel",
         "psd",
+        "thumbnail",
     )
 
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
-        self.geometry: dict[str, Any] = {}
         self.movie = self.micrograph = self.movie_path = ""
-        self.images: dict[str, str] = {}
-        self.psd = self.path = ""
+        self.image = self.thumbnail = self.psd = self.path = ""
         self.pixel: float | None = None
         self.dose: float | None = None
         self.frames: int | None = None
@@ -588,9 +613,14 @@ class CryosparcReader(Reader):
         return os.path.join(self.root, ".not-followed")
 
     def table(self, name: str, wanted: Iterable[str]) -> Iterator[cs.Rows]:
+        """Yield the wanted columns of a table, as far as they are of the kind that CryoSPARC writes.
+
+        Raises OSError and, naming the file, ValueError.
+        """
         names = frozenset(wanted)
         try:
-            yield from cs.chunks(self.place(name), lambda column: column in names)
+            for rows in cs.chunks(self.place(name), lambda column: column in names):
+                yield {column: values for column, values in rows.items() if _is_usual(column, values)}
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
@@ -820,7 +850,7 @@ class CryosparcReader(Reader):
 
     def _has_rows(self, name: str) -> bool:
         files = self._files.get(name)
-        return files is not None and any(part for group in files.exposures for part in group.parts)
+        return files is not None and any(True for group in files.exposures for _ in group.uids())
 
     @staticmethod
     def _below(name: str, children: Mapping[str, set[str]]) -> set[str]:
@@ -839,25 +869,32 @@ class CryosparcReader(Reader):
         told = self._told.setdefault(branch.key, Told())
         files = [self._files[name] for name in branch.jobs]
         state = tuple((each.job.uid, each.serial, each.job.status) for each in files)
-        places: Iterable[tuple[str, str]] = ()
         changes: dict[str, dict[str, Any]] = {}
         if state != told.state or any(signature(path) != there for path, there in told.trajectories):
             rows = self._merge(files)
             micrographs, pictures, told.trajectories = self._describe(told, rows, self._picks(files))
             changes = _changes(told.micrographs, micrographs)
-            places = [place for place, paths in pictures.items() if told.pictures.get(place) != paths]
-            told.state, told.micrographs, told.pictures = state, micrographs, pictures
-            told.geometry = next((row.geometry for row in rows.values() if row.geometry), {})
+            # Only what tells whether a picture's paths are others is kept of the thousands of them.
+            marks = {place: hash(paths) for place, paths in pictures.items()}
+            told.missing = {place: paths for place, paths in told.missing.items() if place in pictures}
+            told.missing.update(
+                (place, paths)
+                for place, paths in pictures.items()
+                if told.pictures.get(place) != marks[place]
+            )
+            told.state, told.micrographs, told.pictures = state, micrographs, marks
+            told.geometry = {}
+            for each in files:
+                told.geometry.update(each.geometry)
+            del rows, pictures
         news = RunNews(branch.key, self._info(branch, files, told.geometry), self._run_status(files), changes)
-        waiting = list(told.missing)
-        told.missing.clear()
-        for place in dict.fromkeys([*waiting, *places]):
-            paths = map(self.place, told.pictures.get(place, ()))
-            path = next((path for path in paths if os.path.exists(path)), None)
+        for place, paths in list(told.missing.items()):
+            path = next((path for path in map(self.place, paths) if os.path.exists(path)), None)
             if path is not None:
+                del told.missing[place]
                 news.pictures.append(Picture(place[0], path, micrograph=place[1]))
-            elif place in told.pictures:
-                told.missing.append(place)
+        for place in list(told.missing)[:-RECENT]:
+            del told.missing[place]
         for each in files:
             self._tell_classes(news, told, each)
             self._tell_events(news, told, each)
@@ -932,7 +969,7 @@ class CryosparcReader(Reader):
             verdicts: dict[int, bool] = {}
             sorts_out = any(group.is_rejected for group in each.exposures)
             for group in each.exposures:
-                for part in group.parts:
+                for part in group.parts():
                     self._merge_part(rows, part)
                     if sorts_out and (group.is_rejected or group.is_accepted):
                         for uid in part["uid"].tolist():
@@ -994,7 +1031,7 @@ class CryosparcReader(Reader):
             elif uid in looked_at:
                 fields["picks"] = Picks(0)
             micrographs[name] = fields
-            images = tuple(row.images[kind] for kind in ("2x", "1x", "") if kind in row.images)
+            images = tuple(filter(None, (row.thumbnail, row.image)))
             if images:
                 pictures["micrograph", name] = images
             if row.psd:
@@ -1052,13 +1089,7 @@ class CryosparcReader(Reader):
                 picks.update(each.picks or {})
                 names.update(each.names)
             return picks, names, set()
-        looked_at = {
-            uid
-            for group in chosen.exposures
-            if not group.is_rejected
-            for part in group.parts
-            for uid in part["uid"].tolist()
-        }
+        looked_at = {uid for group in chosen.exposures if not group.is_rejected for uid in group.uids()}
         is_done = STATUSES.get(chosen.job.status) == "finished"
         return chosen.picks or {}, chosen.names, looked_at if is_done else set()
 
@@ -1092,6 +1123,16 @@ class CryosparcReader(Reader):
 
 
 # how a column's value is taken up
+
+
+def _is_usual(name: str, values: np.ndarray) -> bool:
+    """Whether a column is as CryoSPARC writes it: text for paths, sizes for shapes, else numbers."""
+    if name.endswith("path"):
+        return values.ndim == 1 and values.dtype.kind in "SO"
+    if name.endswith("shape"):
+        return values.ndim == 2 and values.dtype.kind in "iu"
+    kinds = "u" if name.endswith("uid") else "iu" if name.endswith(("idx", "class")) else "fiu"
+    return values.ndim == 1 and values.dtype.kind in kinds
 
 
 def _number(value: Any) -> float | None:
@@ -1150,16 +1191,13 @@ def _micrograph(row: Row, value: Any) -> None:
     path = _path(value)
     if path:
         row.micrograph = name_of_micrograph(path)
-        row.images[""] = path
+        row.image = path
 
 
-def _image(kind: str) -> Any:
-    def take(row: Row, value: Any) -> None:
-        path = _path(value)
-        if path:
-            row.images[kind] = path
-
-    return take
+def _thumbnail(row: Row, value: Any) -> None:
+    path = _path(value)
+    if path:
+        row.thumbnail = path
 
 
 def _spectrum(row: Row, value: Any) -> None:
@@ -1183,31 +1221,31 @@ def _dose(row: Row, value: Any) -> None:
 
 
 def _frames(row: Row, value: Any) -> None:
-    if np.ndim(value) == 1 and len(value) == 3 and value[0] > 0:
+    if len(value) == 3 and value[0] > 0:
         row.frames = int(value[0])
-        _size(row, value[1:])
 
 
-def _size(row: Row, value: Any) -> None:
-    if np.ndim(value) == 1 and len(value) == 2 and 0 < int(value[0]) < 10**6 and 0 < int(value[1]) < 10**6:
-        # Rows first.
-        row.geometry.update(height=int(value[0]), width=int(value[1]))
-
-
-def _pixel_size(row: Row, value: Any) -> None:
-    found = _number(value)
-    if found and 0 < found < 1000:
-        row.geometry["pixel_size"] = _as_typed(found)
+def _geometry(part: cs.Rows) -> dict[str, Any]:
+    """Return pixel size (Å), width and height of the micrographs, without them of the movies."""
+    found: dict[str, Any] = {}
+    for blob in ("micrograph_blob", "movie_blob"):
+        pixel = _number(part[f"{blob}/psize_A"][0]) if f"{blob}/psize_A" in part else None
+        sides = part[f"{blob}/shape"][0].tolist()[-2:] if f"{blob}/shape" in part else []
+        if pixel and 0 < pixel < 1000:
+            found["pixel_size"] = _as_typed(pixel)
+        if len(sides) == 2 and all(0 < side < 10**6 for side in sides):
+            # Rows first.
+            found.update(height=sides[0], width=sides[1])
+        if found:
+            break
+    return found
 
 
 TAKEN = (
     ("movie_blob/path", _movie),
     ("movie_blob/shape", _frames),
-    ("movie_blob/psize_A", _pixel_size),
     ("mscope_params/total_dose_e_per_A2", _dose),
     ("micrograph_blob/path", _micrograph),
-    ("micrograph_blob/shape", _size),
-    ("micrograph_blob/psize_A", _pixel_size),
     ("rigid_motion/path", _trajectory),
     ("rigid_motion/psize_A", _pixel),
     ("ctf/df1_A", _measured("defocus_u")),
@@ -1220,8 +1258,17 @@ TAKEN = (
     ("ctf_stats/cross_corr", _measured("ctf_score", after=True)),
     ("ctf_stats/ice_thickness_rel", _measured("ice_thickness")),
     ("ctf_stats/diag_image_path", _spectrum),
-    ("micrograph_thumbnail_blob_1x/path", _image("1x")),
-    ("micrograph_thumbnail_blob_2x/path", _image("2x")),
+    ("micrograph_thumbnail_blob_1x/path", _thumbnail),
+    ("micrograph_thumbnail_blob_2x/path", _thumbnail),
+)
+
+
+EXPOSURE_COLUMNS = (
+    "uid",
+    *(name for name, _ in TAKEN),
+    "movie_blob/psize_A",
+    "micrograph_blob/shape",
+    "micrograph_blob/psize_A",
 )
 
 
