@@ -242,7 +242,7 @@ class ClassAverage(models.Model):
     resolution = models.FloatField("estimated resolution (Å)", null=True, blank=True)
     image = models.CharField(max_length=200, blank=True, help_text="Name in the session's image folder.")
     # People's choice of the good ones; no pipeline touches it.
-    selected = models.BooleanField(default=False)
+    selected = models.BooleanField(default=False, db_default=False)
     revision = models.PositiveBigIntegerField(default=0)
 
     objects = ClassAverageQuerySet.as_manager()

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from preprocessing import alerts_views, browse_views, export_views, live_views
+from preprocessing import alerts_views, browse_views, export_views, live_views, results_views
 from preprocessing.api.views import ImageView
 
 app_name = "preprocessing"
@@ -31,6 +31,14 @@ urlpatterns = [
     path(
         "sessions/<slug:name>/micrographs/<int:pk>/", browse_views.MicrographView.as_view(), name="micrograph"
     ),
+    path("sessions/<slug:name>/classes/", results_views.ClassesPage.as_view(), name="classes"),
+    path(
+        "sessions/<slug:name>/classes/select/",
+        results_views.ClassesSelectView.as_view(),
+        name="classes-select",
+    ),
+    path("sessions/<slug:name>/classes/montage.png", results_views.MontageView.as_view(), name="montage"),
+    path("sessions/<slug:name>/runs/", results_views.RunsPage.as_view(), name="runs"),
     path("sessions/<slug:name>/report.pdf", export_views.ReportView.as_view(), name="report"),
     path("sessions/<slug:name>/micrographs.csv", export_views.MicrographsCSVView.as_view(), name="csv"),
     path("sessions/<slug:name>/micrographs.star", export_views.MicrographsStarView.as_view(), name="star"),
