@@ -262,9 +262,10 @@ def beam_shift_groups(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if spread <= 0:
         return np.zeros(len(x), dtype=np.int64)
     size = spread * GAP
-    cells = np.stack([(x - x.min()) // size, (y - y.min()) // size], axis=1).astype(np.int64)
-    occupied, inverse = np.unique(cells, axis=0, return_inverse=True)
-    place = {tuple(cell): number for number, cell in enumerate(occupied.tolist())}
+    across, up = ((x - x.min()) // size).astype(np.int64), ((y - y.min()) // size).astype(np.int64)
+    wide = int(up.max()) + 1
+    occupied, inverse = np.unique(across * wide + up, return_inverse=True)
+    place = {divmod(cell, wide): number for number, cell in enumerate(occupied.tolist())}
     group = np.full(len(occupied), -1, dtype=np.int64)
     for seed in range(len(occupied)):
         if group[seed] >= 0:
@@ -273,13 +274,13 @@ def beam_shift_groups(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         group[seed] = number
         waiting = [seed]
         while waiting:
-            left, low = occupied[waiting.pop()].tolist()
+            left, low = divmod(int(occupied[waiting.pop()]), wide)
             for near in ((left + a, low + b) for a in (-1, 0, 1) for b in (-1, 0, 1)):
                 other = place.get(near)
                 if other is not None and group[other] < 0:
                     group[other] = number
                     waiting.append(other)
-    labels = group[inverse.ravel()]
+    labels = group[inverse]
     ranks = np.empty(group.max() + 1, dtype=np.int64)
     ranks[np.argsort(-np.bincount(labels), kind="stable")] = np.arange(len(ranks))
     return ranks[labels]
