@@ -19,7 +19,7 @@ from emhub_agent.watching import Followers, filled, found
 
 from . import project
 from .site import SESSION, TOKEN, Site
-from .test_cli import wait_for
+from .test_cli import said_until, wait_for
 
 
 def configured(site, *watches, **top):
@@ -219,16 +219,6 @@ def run(*arguments, **options):
         stderr=subprocess.PIPE,
         **options,
     )
-
-
-def said_until(agent, words):
-    """Everything the agent logs up to a line with these words."""
-    lines = []
-    for line in agent.stderr:
-        lines.append(line)
-        if words in line:
-            return lines
-    raise AssertionError("".join(lines))
 
 
 class TestCommands:
