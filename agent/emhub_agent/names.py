@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterable
 
 _LEGINON = re.compile(r"_(\d{5})gr_(\d{5})sq(?:_v\d+)?_(\d{5})hl(?![0-9A-Za-z])")
 _SERIALEM = re.compile(r"^(.{1,40}?)_(X[+-]?\d{1,3}Y[+-]?\d{1,3})(?:-\d+)?(?=[_.]|$)")
@@ -28,3 +29,8 @@ def place(name: str) -> dict[str, str] | None:
     if found:
         return {"foil_hole": f"{found.group(1)}_{found.group(2)}"}
     return None
+
+
+def places(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return {name: what ``place`` tells} of those names that tell something."""
+    return {name: found for name in names if (found := place(name))}

@@ -206,6 +206,16 @@ def test_the_version_is_that_of_the_protocols_log(root):
     assert look(ScipionReader(str(root))).info["version"] == "3 (pyworkflow 3.11.7)"
 
 
+def test_leginons_names_tell_square_and_hole(root):
+    name = "24dec03a_00034gr_00003sq_v01_00002hl_00002ex.mrc"
+    run(root / FOLDERS[CTF] / "ctfs.sqlite", "UPDATE Objects SET c07 = ? WHERE id = 1", name)
+    news, acquisition = ScipionReader(str(root)).look()
+    assert told(news)[name]["defocus_u"] == 12001.0
+    assert acquisition.exposures == {
+        name: {"grid_square": "00034gr_00003sq", "foil_hole": "00034gr_00003sq_00002hl"}
+    }
+
+
 # branches
 
 

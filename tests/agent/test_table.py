@@ -152,6 +152,20 @@ def test_a_run_without_a_new_line_for_long_is_finished_and_its_last_line_counts(
     assert list(news.micrographs) == [ROWS[-1]["movie"]]
 
 
+def test_leginons_names_tell_square_and_hole(path):
+    path.write_text("movie,df1\n24dec03a_00034gr_00003sq_v01_00002hl_00002ex.tif,1\nplain.tif,2\n")
+    _, acquisition = TableReader(
+        str(path), settings={"name": "movie", "columns": {"defocus_u": "df1"}}
+    ).look()
+    assert acquisition.fields == {}
+    assert acquisition.exposures == {
+        "24dec03a_00034gr_00003sq_v01_00002hl_00002ex.tif": {
+            "grid_square": "00034gr_00003sq",
+            "foil_hole": "00034gr_00003sq_00002hl",
+        }
+    }
+
+
 def test_words_for_yes_no_and_unknown(path):
     data = b"movie,df1,out\na.tif,,yes\nb.tif,nan,0\nc.tif,n/a,maybe\nd.tif,inf,-\n"
     settings = {"name": "movie", "columns": {"defocus_u": "df1", "rejected": "out"}}
@@ -345,6 +359,14 @@ def test_a_row_changed_in_place_is_noticed_though_the_file_also_grew(path):
     old = time.time() - 60
     os.utime(path, (old, old))
     assert look(found).micrographs == {MANY[0]["movie"]: {"defocus_u": 93250.0}}
+
+
+def test_a_file_that_never_rests_is_read_from_its_start_too_now_and_then(path):
+    found = reader(path, as_csv(MANY[:50]))
+    look(found)
+    found._next_whole = 0.0
+    path.write_bytes(as_csv([{**MANY[0], "df1": 9.325}, *MANY[1:51]]))
+    assert set(look(found).micrographs) == {MANY[0]["movie"], MANY[50]["movie"]}
 
 
 def test_a_row_changed_in_place_to_the_same_length_is_noticed_at_once(path):

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 from .. import sqlite, star
 from ..mrc import mrc_size
+from ..names import places
 from .base import (
     ClassSet,
     Deferred,
@@ -41,6 +42,7 @@ from .base import (
     Reader,
     ReaderError,
     RunNews,
+    SessionNews,
 )
 
 log = logging.getLogger(__name__)
@@ -1198,7 +1200,7 @@ class ScipionReader(Reader):
 
     # the interface
 
-    def look(self) -> list[RunNews]:
+    def look(self) -> list[RunNews | SessionNews]:
         project = self._read_project()
         self._inside.clear()
         wanted = set()
@@ -1219,9 +1221,11 @@ class ScipionReader(Reader):
         for tables in (self._tables, self._classes):
             for place in [place for place in tables if place not in wanted]:
                 del tables[place]
-        news = [self._news(project, branch) for branch in self._branches(project)]
-        self.backlog = sum(len(self._told[run.key].todo) for run in news)
-        return news
+        runs = [self._news(project, branch) for branch in self._branches(project)]
+        self.backlog = sum(len(self._told[run.key].todo) for run in runs)
+        # Where the names tell square and hole in another way than EPU's, which the site knows itself.
+        exposures = places(name for run in runs for name in run.micrographs)
+        return [*runs, SessionNews({}, exposures)] if exposures else [*runs]
 
     def forget(self, key: str) -> None:
         self._told.pop(key, None)

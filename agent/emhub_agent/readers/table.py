@@ -21,7 +21,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from .base import Folder, OutsideError, Picture, Reader, ReaderError, RunNews
+from ..names import places
+from .base import Folder, OutsideError, Picture, Reader, ReaderError, RunNews, SessionNews
 
 log = logging.getLogger(__name__)
 
@@ -280,14 +281,16 @@ class TableReader(Reader):
 
     # the interface
 
-    def look(self) -> list[RunNews]:
+    def look(self) -> list[RunNews | SessionNews]:
         changed = self._refresh()
         news = RunNews(self.key, dict(self.info), self._status())
         for name in changed:
             self._tell(news, name)
         self._find_pictures(news)
         self.backlog = len(self._todo)
-        return [news]
+        # Where the names tell square and hole in another way than EPU's, which the site knows itself.
+        exposures = places(news.micrographs)
+        return [news, SessionNews({}, exposures)] if exposures else [news]
 
     def forget(self, key: str) -> None:
         self._told.clear()
