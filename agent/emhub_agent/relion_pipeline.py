@@ -64,6 +64,7 @@ class Pipeline:
         self.jobs: dict[str, Job] = {}
         self.outputs: dict[str, list[str]] = {}
         self.inputs: dict[str, set[str]] = {}
+        self.input_nodes: dict[str, list[str]] = {}
         self.numeric = False
         producer: dict[str, str] = {}
         edges = []
@@ -92,6 +93,8 @@ class Pipeline:
                     (_clean(item.get("rlnPipeLineEdgeFromNode")), job_of(item.get("rlnPipeLineEdgeProcess")))
                 )
         for node, job in edges:
+            if job:
+                self.input_nodes.setdefault(job, []).append(node)
             source = producer.get(node) or job_of(node)
             if job in self.jobs and source in self.jobs and source != job:
                 self.inputs.setdefault(job, set()).add(source)

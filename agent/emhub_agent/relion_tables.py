@@ -400,8 +400,8 @@ class SelectTable(Table):
     """
 
     def refresh(self, path: str | None, finished: bool) -> None:
-        source = self.reader.option(self.job, "fn_mic")
-        if path is None or not finished or not isinstance(source, str):
+        source = self.reader.selected_from(self.job)
+        if path is None or not finished or not source:
             return
         kept_state, source_state = self.reader.signature(path), self.reader.signature(source)
         state = (path, source, kept_state, source_state)

@@ -615,6 +615,125 @@ def test_no_file_however_broken_stops_the_look(tmp_path_factory, data):
                 thumbnail(picture.path, picture.number or 1)
 
 
+class TestRelion30:
+    """A project of 3.0: numbers for types, tables without a name and without optics, no job.star."""
+
+    @pytest.fixture
+    def news(self, tmp_path):
+        movies = [f"Movies/grid_{number:03d}" for number in (1, 2, 3)]
+        made = {
+            "default_pipeline.star": project.pipeline(
+                [
+                    ("Import/job001", 0, 2),
+                    ("MotionCorr/job002", 1, 2),
+                    ("CtfFind/job003", 2, 2),
+                    ("Select/job004", 7, 2),
+                    ("AutoPick/job005", 4, 2),
+                    ("Class2D/job007", 8, 2),
+                ],
+                [
+                    ("Import/job001/movies.star", "MotionCorr/job002"),
+                    ("MotionCorr/job002/corrected_micrographs.star", "CtfFind/job003"),
+                    ("CtfFind/job003/micrographs_ctf.star", "Select/job004"),
+                    ("Select/job004/micrographs.star", "AutoPick/job005"),
+                    ("AutoPick/job005/coords_suffix_autopick.star", "Class2D/job007"),
+                ],
+                numeric=True,
+            ).replace("# version 50001\n", ""),
+            "Import/job001/movies.star": project.loop(
+                "", ["rlnMicrographMovieName"], [(f"{movie}.mrcs",) for movie in movies]
+            ),
+            "MotionCorr/job002/corrected_micrographs.star": project.loop(
+                "",
+                ["rlnMicrographName", "rlnMicrographMetadata", "rlnAccumMotionTotal"],
+                [
+                    (f"MotionCorr/job002/{movie}.mrc", f"MotionCorr/job002/{movie}.star", 10 + number)
+                    for number, movie in enumerate(movies)
+                ],
+            ),
+            "CtfFind/job003/micrographs_ctf.star": project.loop(
+                "",
+                [
+                    "rlnMicrographName",
+                    "rlnDefocusU",
+                    "rlnDefocusV",
+                    "rlnDefocusAngle",
+                    "rlnPhaseShift",
+                    "rlnDetectorPixelSize",
+                    "rlnMagnification",
+                    "rlnCtfFigureOfMerit",
+                    "rlnCtfMaxResolution",
+                ],
+                [
+                    (f"MotionCorr/job002/{movie}.mrc", 9000, 8800, 12.5, 88.0, 14.0, 140000, -0.01, 3.9)
+                    for movie in movies
+                ],
+            ),
+            "Select/job004/micrographs.star": project.loop(
+                "", ["rlnMicrographName"], [(f"MotionCorr/job002/{movie}.mrc",) for movie in movies[:2]]
+            ),
+            "AutoPick/job005/coords_suffix_autopick.star": "Select/job004/micrographs.star\n",
+            **{
+                f"AutoPick/job005/{movie}_autopick.star": project.loop(
+                    "", ["rlnCoordinateX", "rlnCoordinateY"], [(1, 2), (3, 4)]
+                )
+                for movie in movies[:2]
+            },
+            **{
+                f"MotionCorr/job002/{movie}.star": project.pairs(
+                    "general",
+                    {
+                        "rlnImageSizeX": 3838,
+                        "rlnImageSizeY": 3710,
+                        "rlnMicrographMovieName": f"{movie}.mrcs",
+                        "rlnMicrographOriginalPixelSize": "1.0",
+                    },
+                )
+                for movie in movies
+            },
+            "Class2D/job007/run_it025_model.star": project.pairs("model_general", {"rlnNrClasses": 2})
+            + project.loop(
+                "model_classes",
+                ["rlnReferenceImage", "rlnClassDistribution", "rlnEstimatedResolution"],
+                [
+                    ("000001@Class2D/job007/run_it025_classes.mrcs", 0.75, 8.5),
+                    ("000002@Class2D/job007/run_it025_classes.mrcs", 0.25, 12.5),
+                ],
+            ),
+            "Class2D/job007/run_it025_data.star": project.loop(
+                "", ["rlnClassNumber"], [(1,), (1,), (1,), (2,)]
+            ),
+        }
+        [news] = look(project.write(tmp_path, made))
+        return news
+
+    def test_everything_it_holds(self, news):
+        assert (news.info["version"], news.status, news.info["pixel_size"]) == ("3.0", "finished", 1.0)
+        assert (news.info["width"], news.info["height"]) == (3838, 3710)
+        rows = loaded(news)
+        assert rows["Movies/grid_001.mrcs"] == {
+            "motion_total": 10.0,
+            "defocus_u": 9000.0,
+            "defocus_v": 8800.0,
+            "defocus_angle": 12.5,
+            "phase_shift": 88.0,
+            "ctf_resolution": 3.9,
+            "ctf_score": -0.01,
+            "coordinates": [[1.0, 2.0], [3.0, 4.0]],
+            "particles": 2,
+            "rejected": False,
+        }
+        assert rows["Movies/grid_003.mrcs"]["rejected"] is True
+        assert "particles" not in rows["Movies/grid_003.mrcs"]
+
+    def test_its_classes(self, news):
+        [found] = news.classes
+        assert found.classes == [
+            {"number": 1, "particles": 3, "resolution": 8.5},
+            {"number": 2, "particles": 1, "resolution": 12.5},
+        ]
+
+
 class TestSelections:
     """Select jobs on micrographs mark what they left out as rejected."""
 

@@ -772,9 +772,15 @@ class RelionReader(Reader):
         self._heads[name] = (state, text)
         return text
 
-    def option(self, job: str, name: str) -> str | None:
-        """Return one option of a job as it stands in its ``job.star``."""
-        return self._job_options(job).get(name)
+    def selected_from(self, job: str) -> str | None:
+        """Return the table of micrographs that a Select job chose from, None where it chose other things."""
+        options = self._job_options(job)
+        if options or self._pipeline is None:
+            return options.get("fn_mic")
+        # Before 3.1 jobs had no job.star: then the pipeline tells, if the name does.
+        nodes = self._pipeline.input_nodes.get(job, [])
+        tables = ("micrographs_ctf.star", "micrographs.star", "corrected_micrographs.star")
+        return next((node for node in nodes if posixpath.basename(node) in tables), None)
 
     def _job_options(self, job: str) -> dict[str, str]:
         """Return the options of ``job.star``, read line by line: 3.1 adds help texts that no parser likes."""
