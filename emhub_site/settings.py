@@ -207,6 +207,8 @@ LOGO_TEXT = env.text("LOGO_TEXT", "EMhub")
 # Fields: {microscope} the microscope's code, {date} the start's local date, {n} the first free number.
 SESSION_NAME_PATTERN = env.name_pattern("SESSION_NAME_PATTERN", "{microscope}-{date:%Y%m%d}-{n:02d}")
 RETENTION_DAYS = env.integer("RETENTION_DAYS", 60, minimum=1, maximum=36500)
+# A session is finished by itself so long after its booking's end and its last movie; 0: never.
+FINISH_AFTER_HOURS = env.integer("FINISH_AFTER_HOURS", 12, minimum=0, maximum=8760)
 
 # -- Limits ------------------------------------------------------------------------------------------------
 API_MAX_BODY_MB = env.integer("API_MAX_BODY_MB", 32, minimum=1, maximum=1024)

@@ -66,6 +66,15 @@ class SessionQuerySet(models.QuerySet):
     def running(self):
         return self.filter(status__in=[self.model.Status.PENDING, self.model.Status.ACTIVE])
 
+    def forgotten(self, before: datetime.datetime):
+        """Running, though the booking ended before this moment and no movie was heard of since."""
+
+        def quiet(field: str) -> Q:
+            return Q(**{field: None}) | Q(**{f"{field}__lt": before})
+
+        signs = ("last_file_at", "summary__last_exposure_at")
+        return self.running().filter(*map(quiet, signs), booking__end__lt=before, start__lt=before)
+
     def images_going(self):
         """Those whose images are deleted within the days of the warning."""
         today = timezone.localdate()

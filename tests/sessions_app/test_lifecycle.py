@@ -10,13 +10,14 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from bookings.models import Booking
 from people.models import AuditEntry
 from sessions_app import lifecycle
 from sessions_app.images import session_image_dir, sessions_dir, trash_dir
 from sessions_app.lifecycle import Loss, extend_retention, session_delete, session_finish, session_reopen
 from sessions_app.models import Session, SessionSummary
 from tests.concurrency import at_once, in_thread, shared_database
-from tests.factories import FinishedSessionFactory, SessionFactory
+from tests.factories import BookingFactory, FinishedSessionFactory, SessionFactory
 
 pytestmark = pytest.mark.django_db
 DAY = datetime.timedelta(days=1)
@@ -227,3 +228,35 @@ def test_finishing_many_times_at_once_writes_one_end(tmp_path):
         entries = in_thread(AuditEntry.objects.filter(action="session finished").count)
     assert len(set(map(str, results))) == 1
     assert entries == 1
+
+
+def test_a_session_that_nobody_finished_is_finished_by_the_command(
+    settings, django_capture_on_commit_callbacks
+):
+    settings.FINISH_AFTER_HOURS = 12
+    now = timezone.now()
+
+    def running(*, ended, last_file=None, last_movie=None):
+        booking = BookingFactory(start=now - 40 * HOUR, end=now - ended * HOUR)
+        session = SessionFactory(booking=booking, last_file_at=last_file and now - last_file * HOUR)
+        if last_movie:
+            session.summary.last_exposure_at = now - last_movie * HOUR
+            session.summary.save()
+        return session
+
+    forgotten = running(ended=20, last_file=15, last_movie=14)
+    never_began = running(ended=13)
+    still_coming = running(ended=20, last_file=30, last_movie=2)
+    recent = running(ended=11, last_file=30)
+    call_command("finish_sessions")
+    states = {session.pk: session for session in Session.objects.all()}
+    assert states[forgotten.pk].status == "finished"
+    assert states[forgotten.pk].end == forgotten.summary.last_exposure_at
+    assert states[never_began.pk].end == never_began.booking.end
+    assert states[still_coming.pk].status == states[recent.pk].status == "active"
+    assert AuditEntry.objects.filter(action="session finished", actor=None).count() == 2
+    settings.FINISH_AFTER_HOURS = 0
+    Session.objects.filter(pk=recent.pk).update(last_file_at=None)
+    Booking.objects.filter(pk=recent.booking_id).update(end=now - 30 * HOUR)
+    call_command("finish_sessions")
+    assert Session.objects.get(pk=recent.pk).status == "active"
