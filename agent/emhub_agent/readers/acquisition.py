@@ -61,7 +61,7 @@ KNOWN_VALUES = 2000
 
 _UNFINISHED = re.compile(r"(?:\.(?:tmp|temp|part|partial|filepart|crdownload|incomplete)|~)$", re.IGNORECASE)
 #: Whose folder it is when it holds one of these: not the microscope's.
-_PROJECTS = ("default_pipeline.star", "project.sqlite", "cs_config.yaml", ".emhub_demo.json")
+_PROJECTS = ("default_pipeline.star", "project.sqlite", "workspaces.json", "cs.lock")
 _LEGINON = re.compile(
     r"^\d\d[a-z]{3}\d\d\w*?_(\d{5}gr(?:_v\d+)?_\d{5}sq(?:_v\d+)?)(?:_(\d{5}hl(?:_v\d+)?))?", re.IGNORECASE
 )
