@@ -160,6 +160,14 @@ def send_soon() -> None:
             _thread.start()
 
 
+def wait_until_sent(seconds: float = 60) -> None:
+    """For a command that is about to end: let the thread, if there is one, send what it has begun."""
+    with _lock:
+        thread = _thread
+    if thread is not None:
+        thread.join(seconds)
+
+
 def _work() -> None:
     global _thread
     try:

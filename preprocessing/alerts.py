@@ -264,7 +264,10 @@ def _settle(session: Session, found: Mapping[str, Finding | None], now: datetime
     for alert in raised:
         alert.save(force_insert=True)
     still = [alert for kind, alert in current.items() if kind in found]
-    summary.alerts = [told(alert) for alert in sorted([*still, *raised], key=lambda alert: alert.raised_at)]
+    worst_first = sorted(
+        [*still, *raised], key=lambda alert: (alert.level != Alert.Level.BAD, alert.raised_at)
+    )
+    summary.alerts = [told(alert) for alert in worst_first]
     summary.save(update_fields=["alerts"])
     tally.raised += len(raised)
     tally.resolved += len(over)

@@ -20,6 +20,7 @@ import prepare
 from supervise import (
     Backoff,
     Child,
+    Kept,
     Stopped,
     catches_interrupts,
     die_with_parent,
@@ -29,6 +30,7 @@ from supervise import (
 from words import DENIED, DISK, ROOT, need_space, say, stop
 
 PATIENCE = 60  # s until the site must have answered
+ALERTS_EVERY = 20  # s between two looks at the sessions that run
 SETTLING = 60  # s between the end of a demo session's pipeline and the next session
 LOG_LIMIT = 5_000_000  # bytes a helper's log may have before it is begun anew
 
@@ -126,6 +128,15 @@ def wait_for(server, url, host_header):
     stop(f"The site did not come up within {PATIENCE} s ({answer}).")
 
 
+def log_in(folder, name):
+    """The file that takes a helper's output; begun anew where it has grown long."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.log"
+    if path.exists() and path.stat().st_size > LOG_LIMIT:
+        path.unlink()
+    return path
+
+
 class Demo:
     """The demo's microscope and pipeline and the agents that report them, kept going as long as the demo has a
     live session."""
@@ -157,11 +168,7 @@ class Demo:
         return json.loads(answer.stdout or "{}")
 
     def log(self, name):
-        self.folder.mkdir(exist_ok=True)
-        path = self.folder / f"{name}.log"
-        if path.exists() and path.stat().st_size > LOG_LIMIT:
-            path.unlink()
-        return path
+        return log_in(self.folder, name)
 
     def start(self):
         self.live = self.ask()
@@ -296,7 +303,16 @@ def serve(with_demo, target):
         cwd=ROOT,
     )
     make_listened = "MAKELEVEL" in os.environ and catches_interrupts(os.getppid())
-    demo = Demo(url, settings.DATA_DIR / "logs", env)
+    logs = settings.DATA_DIR / "logs"
+    demo = Demo(url, logs, env)
+    alerts = Child(
+        "alerts",
+        [sys.executable, "manage.py", "check_alerts", "--every", ALERTS_EVERY],
+        env=env,
+        cwd=ROOT,
+        log=log_in(logs, "alerts"),
+    )
+    kept = Kept(alerts)
     try:
         server.start()
         wait_for(server, f"{url}/health/", known)
@@ -314,6 +330,11 @@ def serve(with_demo, target):
             demo.start()
         while server.poll() is None:
             demo.look_after()
+            if (wait := kept.look_after()) is not None:
+                say(
+                    f"The look at alerts stopped; it starts again in {wait:.0f} s. "
+                    f"It said last: {alerts.last_words() or 'nothing'}. More in {alerts.log}"
+                )
             # An interrupt meant for make alone (`kill -INT`) is not passed on: make forgets its handler and waits.
             if make_listened and catches_interrupts(os.getppid()) is False:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -323,7 +344,7 @@ def serve(with_demo, target):
         print("\nEMhub: Stopping ...", flush=True)
         raise
     finally:
-        end([*demo.helpers, server])
+        end([*demo.helpers, alerts, server])
 
 
 if __name__ == "__main__":

@@ -122,6 +122,31 @@ class Backoff:
         return wait
 
 
+class Kept:
+    """A child that is to run all the time: ``look_after``, called often, starts it again when it has ended."""
+
+    def __init__(self, child):
+        self.child = child
+        self.backoff = Backoff()
+        self.due = None
+
+    def look_after(self):
+        """Seconds until it starts again where it has just been found ended, otherwise None."""
+        now = time.monotonic()
+        if self.due is not None:
+            if now >= self.due:
+                self.due = None
+                self.child.start()
+            return None
+        if self.child.process is None:
+            self.child.start()
+        elif not self.child.running:
+            wait = self.backoff.after(now - self.child.started)
+            self.due = now + wait
+            return wait
+        return None
+
+
 class Stopped(Exception):
     """A signal asked us to stop."""
 

@@ -10,7 +10,7 @@ ICONS = {"warning": "exclamation-triangle-fill", "bad": "x-octagon-fill"}
 
 @register.simple_tag
 def open_alerts(session) -> list[dict]:
-    """The oldest first; `since` as an aware time, `icon` by level."""
+    """The worst and oldest first; `since` as an aware time, `icon` by level."""
     return [
         alert
         | {

@@ -2,11 +2,13 @@
 
 import datetime
 import io
+import os
+import signal
 
 import pytest
 from django.core import mail
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -14,6 +16,7 @@ from people import outbox
 from people.models import OutgoingMail, Preferences
 from preprocessing import alert_mails, alerts, ingest
 from preprocessing.identity import identity
+from preprocessing.management.commands import check_alerts
 from preprocessing.models import Alert, MicroscopeLimits, ProcessingRun, SessionLimits
 from sessions_app.lifecycle import session_delete, session_finish
 from sessions_app.models import Session, SessionSummary
@@ -321,6 +324,15 @@ def test_what_is_told_of_an_open_alert_stands_in_the_summary(collecting):
     assert datetime.datetime.fromisoformat(told["since"]) == alert.raised_at.replace(microsecond=0)
 
 
+def test_the_worst_stand_first(collecting):
+    collecting.watcher(seen=30, file=30)
+    alerts.check()
+    ingest.change_run(collecting.session.pk, collecting.run.pk, status="failed")
+    alerts.check()
+    told = SessionSummary.objects.get(session=collecting.session).alerts
+    assert [each["kind"] for each in told] == [Kind.ERROR, Kind.WATCHER]
+
+
 def test_the_check_asks_little_and_per_session_once():
     def queries():
         with CaptureQueriesContext(connection) as captured:
@@ -534,6 +546,50 @@ def test_the_command_says_what_it_did_and_is_quiet_otherwise(collecting):
     assert said() == "Sessions looked at: 1. Alerts raised: 1, resolved: 0.\n"
     assert said() == ""
     assert said(verbosity=2) == "Sessions looked at: 1. Alerts raised: 0, resolved: 0.\n"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command_ends_once_its_mails_have_left(settings, tmp_path, monkeypatch):
+    collecting = Collecting()
+    collecting.watcher(seen=30, file=30)
+    with shared_database(tmp_path):
+        settings.SEND_MAIL_AT_ONCE = True
+        settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+        settings.EMAIL_FILE_PATH = tmp_path / "mails"
+
+        def work():
+            call_command("check_alerts", verbosity=0)
+            return OutgoingMail.objects.filter(sent_at=None).count()
+
+        assert in_thread(work) == 0
+        assert list((tmp_path / "mails").iterdir())
+
+
+def test_the_command_that_goes_on_looks_again_and_stops_when_told(collecting, monkeypatch):
+    collecting.watcher(seen=30, file=30)
+    looked = []
+
+    class Command(check_alerts.Command):
+        def look(self, verbosity):
+            looked.append(len(looked))
+            if len(looked) == 1:
+                raise DatabaseError("busy")
+            super().look(verbosity)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(check_alerts.threading.Event, "wait", lambda self, seconds: None)
+    monkeypatch.setattr(check_alerts.connection, "close", lambda: None)
+    monkeypatch.setattr(check_alerts, "close_old_connections", lambda: None)
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        Command(stdout=out, stderr=err).handle(every=1.0, verbosity=1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert looked == [0, 1]
+    assert "busy" in err.getvalue()
+    assert "raised: 1" in out.getvalue()
 
 
 @pytest.mark.parametrize("every", [0, -1, 0.5, 3601])

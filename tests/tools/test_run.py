@@ -135,6 +135,19 @@ def wait_for(process, log, words, seconds=90):
         time.sleep(0.1)
 
 
+def children(parent, words):
+    """Numbers of the processes that this one started and that have the words in their command line."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            is_child = folder.joinpath("stat").read_text().rpartition(")")[2].split()[1] == str(parent)
+            if is_child and words in folder.joinpath("cmdline").read_text():
+                found.append(int(folder.name))
+        except OSError:
+            continue  # It has ended meanwhile.
+    return found
+
+
 def test_the_site_is_served_with_hashed_files_and_stopped_whole(serve, tmp_path):
     process, url, log = serve()
     wait_for(process, log, f"EMhub runs at {url}")
@@ -151,11 +164,15 @@ def test_the_site_is_served_with_hashed_files_and_stopped_whole(serve, tmp_path)
     # Its cookie works over plain http on this machine.
     assert "secure" not in (page.headers["Set-Cookie"] or "").lower()
 
+    # What looks after alerts runs beside the server and ends with it.
+    (alerts,) = children(process.pid, "check_alerts")
     server = re.search(r"Booting worker with pid: (\d+)", log.read_text())[1]
     assert Path(f"/proc/{server}").exists()
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     assert not Path(f"/proc/{server}").exists()
+    assert not Path(f"/proc/{alerts}").exists()
+    assert (tmp_path / "data/logs/alerts.log").read_text() == ""
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"{url}/health/", timeout=5)
     # Serving alone loads nothing.

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from supervise import LONGEST_WAIT, STEADY, Backoff, Child, catches_interrupts, end
+from supervise import FIRST_WAIT, LONGEST_WAIT, STEADY, Backoff, Child, Kept, catches_interrupts, end
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 # Starts a process of its own, writes both numbers, and waits.
@@ -116,6 +116,23 @@ def test_each_crash_waits_longer_up_to_a_limit_and_a_steady_run_forgives():
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_one_that_is_kept_is_started_again_after_its_wait(tmp_path):
+    log = tmp_path / "log"
+    child = Child("kept", [sys.executable, "-c", "print('here', flush=True)"], log=log)
+    kept = Kept(child)
+    assert kept.look_after() is None
+    until(lambda: child.poll() == 0)
+    # Told once, and not started again before the wait is over.
+    assert kept.look_after() == FIRST_WAIT
+    assert kept.look_after() is None
+    assert log.read_text() == "here\n"
+    kept.due = time.monotonic()
+    kept.look_after()
+    until(lambda: child.poll() == 0)
+    assert log.read_text() == "here\nhere\n"
+    assert kept.look_after() == 2 * FIRST_WAIT
+
+
 def test_it_is_told_whether_a_process_listens_to_interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -5,6 +5,7 @@ import time
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections, connection
 
+from people import outbox
 from preprocessing import alerts
 
 
@@ -22,6 +23,7 @@ class Command(BaseCommand):
         every = options["every"]
         if every is None:
             self.look(options["verbosity"])
+            outbox.wait_until_sent()
             return
         if not 1 <= every <= 3600:
             raise CommandError("--every takes 1 to 3600 seconds.")
