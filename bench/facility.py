@@ -11,6 +11,8 @@ LABS = 50
 MEMBERS = 4
 SESSION_HOURS = 8
 CHUNK = 5000
+# What a facility does in a year: the newest so many, which the page of statistics is asked for.
+STATISTICS_SESSIONS = 500
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
 
 
@@ -51,6 +53,7 @@ def build(sessions: int, *, micrographs: int = 500, seed: int = 1) -> dict:
     Sample.objects.bulk_create(Sample(lab=lab, name=f"sample {n}") for lab in labs for n in range(10))
     samples = {lab.pk: list(lab.samples.all()) for lab in labs}
 
+    complete = [_complete() for _ in range(50)]
     hours = datetime.timedelta(hours=SESSION_HOURS)
     first = timezone.now() - hours / 2
     done = 0
@@ -112,13 +115,39 @@ def build(sessions: int, *, micrographs: int = 500, seed: int = 1) -> dict:
                 micrographs=row.data_movies,
                 ctf_estimated=row.data_movies,
                 particles=row.data_movies * 200,
+                completed_at=None if row.is_running else row.end,
+                **({} if row.is_running else random.choice(complete)),
             )
             for row in rows
         )
         running = running or rows[0]
         done += count
     _micrographs(running, micrographs)
-    return {"staff": staff.username, "user": running.booking.owner.username, "session": running.name}
+    busiest = first - hours * (STATISTICS_SESSIONS // MICROSCOPES)
+    return {
+        "staff": staff.username,
+        "user": running.booking.owner.username,
+        "session": running.name,
+        "since": timezone.localtime(busiest).date().isoformat(),
+    }
+
+
+def _complete() -> dict:
+    """The completed part of a summary, with as many histograms as a whole pipeline gives."""
+    from preprocessing.completion import described
+    from preprocessing.histograms import MEASURES
+
+    histograms = {
+        name: [random.randrange(0, 200) for _ in range(len(measure.edges) + 1)]
+        for name, measure in MEASURES.items()
+    }
+    return {
+        "software": "RELION",
+        "histograms": described(histograms),
+        "median_resolution": random.uniform(3, 6),
+        "median_motion": random.uniform(5, 30),
+        "median_astigmatism": random.uniform(10, 60),
+    }
 
 
 def _micrographs(session, count: int) -> None:

@@ -22,8 +22,12 @@ from urllib.parse import urlsplit, urlunsplit
 from bench.machine import describe
 
 ROOT = Path(__file__).resolve().parent.parent
-DEEP = "list page 20"  # of 50 rows: only staff see so many sessions, and not at the smallest size
-PAGES = ["dashboard", "list", DEEP, "session", "live", "live data"]
+DEEP = "list page 20"
+# Of the newest 500 sessions, whatever else there is: what a facility does in a year.
+STATISTICS = "statistics"
+PAGES = ["dashboard", "list", DEEP, "session", "live", "live data", STATISTICS]
+# Who sees a page, and from which size on it has what it shows.
+ONLY_STAFF = {DEEP: 1000, STATISTICS: 500}
 
 
 def worker() -> None:
@@ -58,6 +62,7 @@ def worker() -> None:
         "session": reverse("sessions:detail", args=[session]),
         "live": live,
         "live data": reverse("preprocessing:live-data", args=[session]),
+        STATISTICS: reverse("sessions:statistics") + f"?since={names['since']}",
     }
     print(json.dumps({"built": time.perf_counter() - started}), flush=True)
     for line in sys.stdin:
@@ -131,7 +136,7 @@ def main() -> None:
             for page in PAGES:
                 for who in ("staff", "user"):
                     for size in sizes:
-                        if page == DEEP and (who == "user" or size < 1000):
+                        if page in ONLY_STAFF and (who == "user" or size < ONLY_STAFF[page]):
                             continue
                         answer = ask(size, page, who)
                         if answer["status"] != 200:
