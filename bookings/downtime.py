@@ -53,6 +53,8 @@ def hits(
     apart_from: Booking | None = None,
 ) -> list[Hit]:
     """The bookings that time out of service for [start, end) would hit, by start; other upkeep is none of them."""
+    if start >= end:  # No time at all: the rules say so.
+        return []
     found = Booking.objects.filter(microscope=microscope).blocking().overlapping(start, end)
     if apart_from is not None and apart_from.pk:
         found = found.exclude(pk=apart_from.pk)

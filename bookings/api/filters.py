@@ -19,6 +19,7 @@ class BookingFilterSet(StrictFilterSet):
     series = django_filters.NumberFilter(
         method="by_series",
         min_value=1,
+        decimal_places=0,
         max_value=2**63 - 1,
         help_text="Those of one repeat, of those you may read.",
     )

@@ -260,6 +260,8 @@ def test_a_repeat_is_made_whole_and_can_be_found(api, user, series):
     found = rows(api(user).get(f"{LIST}?series={read['series']}"))
     assert [row["id"] for row in found] == [booking.pk for booking in bookings]
     assert rows(api(UserFactory()).get(f"{LIST}?series={read['series']}")) == []
+    for wrong in ("1.5", "0", "NaN", "x"):
+        assert api(user).get(f"{LIST}?series={wrong}").json().keys() == {"series"}
 
 
 def test_a_repeat_that_clashes_is_not_made_at_all_and_names_the_dates(api, user):
@@ -380,6 +382,8 @@ def test_nobody_else_takes_the_time_of_others(api, user, staff):
     booking = later()
     body = wish(booking.microscope, displace=[booking.pk])
     assert api(user).post(LIST, body).json().keys() == {"displace"}
+    backwards = wish(booking.microscope, kind="downtime", displace=[1], end=at(8).isoformat())
+    assert api(staff).post(LIST, backwards).json()["rules"] == ["ends_after_start"]
     # Staff's own booking is no upkeep.
     answer = api(staff).post(LIST, body)
     assert answer.status_code == 400
