@@ -183,9 +183,7 @@ def check(now: datetime.datetime | None = None) -> Tally:
     May be called by several at once: each session's alerts are compared anew under its summary's lock.
     """
     now = now or timezone.now()
-    running = list(
-        Session.objects.running().select_related(*RELATED, "operator", "booking__owner", "booking__operator")
-    )
+    running = list(Session.objects.running().with_row().select_related(*RELATED, "booking__operator"))
     opened: dict[int, set[str]] = defaultdict(set)
     for pk, kind in Alert.objects.open().order_by().values_list("session", "kind"):
         opened[pk].add(kind)

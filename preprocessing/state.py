@@ -187,8 +187,10 @@ def _over(session, signs: Signs) -> State:
     }.get(signs.pipeline, "")
     if failed:
         return State("failed", f"{over}{said}", "bad", session.end)
-    level = "warning" if said else "neutral"
-    return State("finished", f"{over}{said}", level, session.end, "" if said else OVER_ICON)
+    # That a pipeline fell silent after the end is no news for ever: most are just switched off.
+    if signs.pipeline == Life.FAILED:
+        return State("finished", f"{over}{said}", "warning", session.end)
+    return State("finished", f"{over}{said}", "neutral", session.end, OVER_ICON)
 
 
 def _pipeline(summary: SessionSummary, limits: Limits, now: datetime.datetime) -> Life:

@@ -177,7 +177,7 @@ def test_states_of_a_running_session(signs, code, level, words):
         (
             {"status": "finished", "processing": "running", "pipeline": 12},
             "finished",
-            "warning",
+            "neutral",
             "Finished at 14:02; pipeline silent since 14:08",
         ),
         (
