@@ -530,6 +530,7 @@ class SetTable:
         self._state: tuple | None = None
         self._broken: tuple | None = None
         self._edges: tuple = (None, None)  # the first and the last row as they were
+        self._selection: tuple[list[str], str] = ([], "")  # labels, and the query for their columns
         self._last = None
         self._is_doubted = False
         self._next_whole = 0.0
@@ -581,7 +582,7 @@ class SetTable:
 
     def _read(self, database: sqlite.Database, state: tuple) -> list[str]:
         layout = Layout(database, state[1])
-        labels, query = layout.select(self.LABELS)
+        labels, query = self._selection = layout.select(self.LABELS)
         started = time.monotonic()
         is_whole = (
             self._state is None
@@ -966,10 +967,8 @@ class PickTable(SetTable):
         """Yield the coordinates. Raises OSError and ValueError where they cannot be read."""
         path = self.reader.folder.path(self.output.file)
         with sqlite.opened(path, patience=5.0) as database:
-            layout = Layout(database, self.output.prefix)
-            labels, query = layout.select(self.LABELS)
-            if "_x" not in labels or "_y" not in labels:
-                raise ValueError("it has no coordinates")
+            # As the file was when these were found; of one that has other columns since, they are found anew.
+            labels, query = self._selection
             ranges = picks.ranges
             spans = [(ranges[k], ranges[k + 1]) for k in range(0, len(ranges), 2)]
             wanted = None
