@@ -5,6 +5,7 @@ pipeline begins with is written once instead: see microscopes.tokens and preproc
 """
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from functools import cache
 
 from django.db import InterfaceError, OperationalError, connection
@@ -26,7 +27,8 @@ def cursor():
     The ORM binds values into the text, so that PostgreSQL plans each statement anew, which takes longer than running
     a short one. OPTIONS has the number of times (prepare_threshold).
     """
-    if connection.vendor != "postgresql":
+    # A prepared statement has no text for Django's log of queries.
+    if connection.vendor != "postgresql" or connection.queries_logged:
         return connection.cursor()
     from django.db.backends.postgresql.base import ServerBindingCursor
 
@@ -38,6 +40,26 @@ def cursor():
         return connection.cursor()
     finally:
         driver.cursor_factory = usual
+
+
+@contextmanager
+def sent_together():
+    """Within, PostgreSQL is sent statements without waiting for each: one waits where rows are read, and at the end.
+
+    What a statement is refused is therefore raised by a later one, or by the commit, which waits for its answer.
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    from psycopg import capabilities
+
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    if not capabilities.has_pipeline():  # libpq before 14.
+        yield
+        return
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        yield
 
 
 def fetch_one(sql: str, values: Sequence, columns: Columns) -> list | None:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
+from people import statements
 from preprocessing import bulk, identity
 from preprocessing.histograms import COUNTERS, MEASURED_FIELDS, Tally
 from preprocessing.line import in_line
@@ -258,7 +259,7 @@ def _transaction(
         all_runs = False
         for _ in range(ATTEMPTS):
             try:
-                with transaction.atomic():
+                with statements.sent_together(), transaction.atomic():
                     writer = _Writer(session_id, run_id, all_runs, whole)
                     result = work(writer)
                     writer.close()

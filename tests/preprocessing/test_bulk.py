@@ -4,10 +4,13 @@ import datetime
 import random
 
 import pytest
+from django.db import IntegrityError, connection, transaction
 
+from people import statements
 from preprocessing import bulk, ingest
 from preprocessing.histograms import COUNTERS, MEASURED_FIELDS, Tally
 from preprocessing.models import Coordinates, Exposure, Micrograph, ProcessingRun
+from tests.concurrency import in_thread, shared_database
 from tests.factories import SessionFactory
 
 TEXTS = [
@@ -141,3 +144,44 @@ def test_whole_columns_are_counted_as_rows_one_by_one(count):
     all_at_once.add_all(after, -1)
     assert all_at_once.known_histograms() == {}
     assert all_at_once.counters == dict.fromkeys(COUNTERS, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_sent_together_is_committed_or_refused_together(tmp_path):
+    session = SessionFactory()
+    names = [
+        "session",
+        "identity",
+        "name",
+        "grid_square",
+        "foil_hole",
+        "verdict",
+        "verdict_reason",
+        "revision",
+    ]
+
+    def insert(identity):
+        bulk.insert(
+            Exposure, [*names, "created_at"], [(session.pk, identity, identity, "", "", "", "", 1, TIME)]
+        )
+
+    def write(*identities):
+        with statements.sent_together(), transaction.atomic():
+            for identity in identities:
+                insert(identity)
+
+    def stored():
+        return sorted(Exposure.objects.values_list("identity", flat=True))
+
+    with shared_database(tmp_path):
+        assert in_thread(lambda: write("a")) is None
+        assert in_thread(stored) == ["a"]
+
+        def refused():
+            with pytest.raises(IntegrityError):
+                write("b", "a", "c")
+            assert not connection.in_atomic_block
+            write("d")  # The connection is as good as before.
+            return stored()
+
+        assert in_thread(refused) == ["a", "d"]
