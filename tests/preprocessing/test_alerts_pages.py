@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from people.models import AuditEntry
-from preprocessing import alerts
+from preprocessing import alerts, polls
 from preprocessing.models import Alert, MicroscopeLimits, SessionLimits
 from sessions_app.models import Session, SessionSummary
 from tests.factories import (
@@ -118,7 +118,8 @@ class TestWhoSees:
         assert session.name not in text
         assert "data-alert" not in text
 
-    def test_the_live_page_hears_of_it_as_of_everything(self, client, session):
+    def test_the_live_page_hears_of_it_as_of_everything(self, client, session, monkeypatch):
+        monkeypatch.setattr(polls, "FRESH", 0)
         client.force_login(session.booking.owner)
         url = reverse("preprocessing:live-data", args=[session.name])
         first = client.get(url)
