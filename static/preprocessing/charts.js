@@ -456,7 +456,8 @@
     get axis() {
       const { acquired, length } = this.columns;
       if (this.mode !== "auto") return this.mode;
-      return length > 0 && acquired.every(known) ? "time" : "number";
+      // The newest may not have it yet: that is no reason to turn.
+      return length > 0 && 2 * acquired.filter(known).length > length ? "time" : "number";
     }
 
     /** What the server is asked for at first: null leaves it to the server. */

@@ -27,6 +27,8 @@
     },
     day,
     integer: (value) => (known(value) ? whole.format(value) : DASH),
+    /** Whole up to ten million, then "12.4 M". */
+    count: (value) => (known(value) && value >= 1e7 ? `${format.fixed(value / 1e6, 1)} M` : format.integer(value)),
     fixed: (value, digits) =>
       known(value)
         ? value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits })

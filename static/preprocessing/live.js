@@ -9,7 +9,7 @@
   format.setZone(config.zone);
 
   const find = (selector) => page.querySelector(selector);
-  const columns = new live.Columns(config.series.map((series) => series.key));
+  const columns = (live.columns = new live.Columns(config.series.map((series) => series.key)));
   const limits = new live.Limits({
     address: config.limits,
     mayChange: config.may_change,
@@ -115,7 +115,8 @@
   function showCounters(counters) {
     for (const [name, value] of Object.entries(counters)) {
       const place = find(`[data-counter="${name}"]`);
-      if (place) write(place, format.integer(value));
+      if (place) write(place, format.count(value));
+      if (place && value >= 1e7) place.title = format.integer(value);
       const bar = find(`[data-bar="${name}"]`);
       if (bar) bar.value = counters.movies ? Math.min(1, value / counters.movies) : 0;
     }
@@ -147,7 +148,7 @@
     write(place.querySelector("strong"), advice.title);
     write(place.querySelector("[data-reason]"), advice.text);
     const rate = (value) => (known(value) ? format.integer(Math.round(value)) : null);
-    put("rate_now", rate(verdict.rate_now), "per hour", "Known once micrographs have come for five minutes.");
+    put("rate_now", rate(verdict.rate_now), "/h", "Known once micrographs have come for five minutes.");
     write(find("[data-note=rate]"), known(verdict.rate_session) ? `${rate(verdict.rate_session)} over the session` : "");
     const share = verdict.judged ? (100 * verdict.usable) / verdict.judged : null;
     put("usable", known(share) ? format.fixed(share, share > 0 && share < 10 ? 1 : 0) : null, "%", "No micrograph could be judged by the limits yet.");

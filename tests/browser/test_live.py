@@ -622,7 +622,7 @@ def test_hundreds_of_micrographs_with_pictures(page, pipeline, session, address,
     page.goto(address)
     expect(page.locator("[data-viewer=micrograph] img")).to_be_visible()
     expect(page.locator("[data-viewer=number]")).to_have_text("300")
-    expect(page.locator("[data-verdict=rate_now]")).to_have_text(re.compile(r"^(29\d|30\d) per hour$"))
+    expect(page.locator("[data-verdict=rate_now]")).to_have_text(re.compile(r"^(29\d|30\d) /h$"))
     expect(page.locator(".live-class")).to_have_count(24)
     shot(page, "live")
 
