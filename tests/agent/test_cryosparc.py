@@ -1,5 +1,6 @@
 """CryoSPARC projects and exports, as runs, micrographs, classes, pictures and events."""
 
+import io
 import json
 import os
 import random
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from emhub_agent.readers.base import Deferred, ReaderError
 from emhub_agent.readers.cryosparc import (
+    EXPOSURE_COLUMNS,
+    PARTICLE_COLUMNS,
     CryosparcReader,
     Motion,
     Picks,
@@ -16,6 +19,8 @@ from emhub_agent.readers.cryosparc import (
     movie_name,
     name_of_micrograph,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from . import cryosparc_project as project
 from .growing import assert_ends_as_one_clean_pass
@@ -484,6 +489,45 @@ def test_what_is_equal_is_not_told_again():
     assert hash(Picks(1, points, (10, 20))) == hash(Picks(1, points.copy(), (10, 20)))
     assert Picks(1, points, (10, 20)) != Picks(1, points * 2, (10, 20))
     assert Motion("a", (1, 2), 1.0, None, None) != Motion("a", (1, 3), 1.0, None, None)
+
+
+COLUMNS = [*EXPOSURE_COLUMNS, *PARTICLE_COLUMNS, "alignments2D/class", "blob/idx", "blob/res_A"]
+
+
+@st.composite
+def strange_tables(draw):
+    """Tables with the names of columns that are read, and anything in them."""
+    names = draw(st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=8, unique=True))
+    kinds = st.sampled_from(["<u8", "<i4", "<f4", "<f8", "|S3", "<U2", "|b1", "<c8"])
+    shapes = st.sampled_from([(), (1,), (2,), (3,), (2, 2)])
+    rows = draw(st.integers(0, 3))
+    types = [
+        (name, "<u8") if name == "uid" and draw(st.booleans()) else (name, draw(kinds), draw(shapes))
+        for name in names
+    ]
+    dtype = np.dtype(types)
+    table = np.frombuffer(
+        draw(st.binary(min_size=rows * dtype.itemsize, max_size=rows * dtype.itemsize)), dtype
+    )
+    stream = io.BytesIO()
+    np.save(stream, table)
+    return stream.getvalue()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["J1_exposures", "J2_particles", "J2_class_averages", "x"]), strange_tables()
+    )
+)
+def test_whatever_is_in_the_tables_the_reader_goes_on(tmp_path_factory, tables):
+    root = tmp_path_factory.mktemp("strange")
+    project.write(root, {f"{name}.cs": data for name, data in {"J1_movies": b"", **tables}.items()})
+    reader = read(root)
+    for _ in range(2):
+        for news in reader.look():
+            for fields in news.micrographs.values():
+                sent({name: value for name, value in fields.items() if not isinstance(value, Motion)})
 
 
 # growing

@@ -10,6 +10,8 @@ import pytest
 from emhub_agent.readers import cryosparc_live
 from emhub_agent.readers.base import Deferred, ReaderError
 from emhub_agent.readers.cryosparc_live import CryosparcLiveReader, picked
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from . import cryosparc_project as project
 from .cryosparc_server import EMAIL, PASSWORD, START, LiveServer
@@ -517,6 +519,67 @@ def test_version_4_needs_a_licence(four, monkeypatch):
     monkeypatch.delenv("CRYOSPARC_LICENSE_ID")
     with pytest.raises(ReaderError, match="CRYOSPARC_LICENSE_ID"):
         CryosparcLiveReader("http://localhost:39000", settings={"project": "P3"}).look()
+
+
+def test_a_wrong_licence_is_not_repeated(four, monkeypatch):
+    def refuse(self, **given):
+        raise AssertionError(f"Invalid or unspecified CryoSPARC license ID {given['license']}")
+
+    monkeypatch.setattr(FourPointSeven, "__init__", refuse)
+    with pytest.raises(ReaderError, match="holds no licence") as refusal:
+        CryosparcLiveReader("http://localhost:39000", settings={"project": "P3"}).look()
+    assert "0000" not in str(refusal.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.datetimes(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_document_is_taken_or_left_out(four, data):
+    """Version 4 sends what is in its database; nobody has checked it."""
+    exposure = {
+        "uid": "1",
+        "abs_file_path": f"/data/{name(1)}",
+        "stage": "ready",
+        "picker_type": "blob",
+        "micrograph_shape": SHAPE,
+        "preview_img_1x": ["a"],
+        "attributes": {"total_motion_dist": 21.0, "ctf_fit_to_A": 3.1, "pick_at": 5.0, "total_blob_picks": 3},
+        "groups": {
+            "exposure": listed({"movie_blob": movie_blob(1), "ctf": ctf(1)}),
+            "particle_blob": {"path": "a.cs"},
+        },
+    }
+    document = {
+        "session_uid": "S1",
+        "status": "running",
+        "phase2_class2D_info": [{"class_idx": 1, "fileid": "f"}],
+    }
+    for target in (
+        exposure,
+        exposure["attributes"],
+        exposure["groups"],
+        exposure["groups"]["exposure"]["ctf"],
+        document,
+    ):
+        for key in data.draw(st.lists(st.sampled_from(sorted(target)), max_size=2)):
+            if key != "session_uid":
+                target[key] = data.draw(JSON)
+    four.sessions = [document]
+    reader = CryosparcLiveReader("http://localhost:39000", settings={"project": "P3"})
+    reader._connected().exposures = lambda *arguments: iter([exposure])
+    [news] = reader.look()
+    for fields in news.micrographs.values():
+        assert all(
+            value is None or np.isfinite(value)
+            for value in sent(fields).values()
+            if not isinstance(value, list)
+        )
 
 
 # growing

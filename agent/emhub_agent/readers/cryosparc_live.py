@@ -222,6 +222,11 @@ def connect(url: str, email: str | None, password: str | None, license_id: str |
         except ReaderError:
             raise
         except (ValueError, AssertionError) as error:
+            if "license" in str(error):
+                # Its message holds the licence, so it is not repeated.
+                raise ReaderError(
+                    f"{LICENSE}, or the file named in license_file, holds no licence."
+                ) from None
             if isinstance(error, AssertionError) or "authentication" in str(error):
                 raise ReaderError(_no_password()) from error
             raise Trouble(f"CryoSPARC at {url} gives no answer that can be read") from error
@@ -532,9 +537,10 @@ class CryosparcLiveReader(Reader):
         document = session.document
         rows = []
         images = []
-        for item in document.get("phase2_class2D_info") or []:
+        info = document.get("phase2_class2D_info")
+        for item in info if isinstance(info, list) else ():
             index = item.get("class_idx") if isinstance(item, dict) else None
-            if not isinstance(index, int) or index < 0:
+            if not isinstance(index, int) or not 0 <= index < 1_000_000:
                 continue
             resolution = _number(item.get("res_A"))
             count = _number(item.get("num_particles_total")) or 0
