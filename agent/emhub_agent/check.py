@@ -59,7 +59,9 @@ class Check:
         if session.get("status") == "archived":
             self.problem("the session is archived and takes nothing more.")
         try:
-            news = watch.reader().look()
+            reader = watch.reader()
+            reader.is_patient = False
+            news = reader.look()
         except ReaderError as error:
             self.problem(str(error))
             return

@@ -133,6 +133,10 @@ class Table:
     def version(self) -> tuple[int, int]:
         return self.epoch, len(self.log)
 
+    @property
+    def was_read(self) -> bool:
+        return self._state is not None
+
     def refresh(self, path: str | None, finished: bool) -> None:
         """Take up what changed in the job's result file, at ``path`` in the project (None: there is none)."""
         state = (path, finished, self.reader.signature(path) if path else None)
@@ -224,15 +228,27 @@ class MotionTable(Table):
 
     def __init__(self, reader: RelionReader, job: str):
         super().__init__(reader, job)
-        self.movies: dict[str, str | None] = {}
+        self.movies: dict[str, str] = {}
         self.geometry: dict[str, float] = {}
+        self._unlinked: dict[str, str] = {}  # micrograph -> its own file, which does not name the movie yet
+
+    def refresh(self, path: str | None, finished: bool) -> None:
+        super().refresh(path, finished)
+        # A file may come after the row that names it, or be cut when it is looked at first.
+        found = []
+        for name in list(self._unlinked)[-RECENT:]:
+            self._link(name, self._unlinked[name])
+            if name in self.movies:
+                found.append(name)
+        self.tell(found)
 
     def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
         name = micrograph_of(row)
         if not name:
             return None
-        if name not in self.movies:
-            self.movies[name] = self._movie(row.get("rlnMicrographMetadata"))
+        metadata = row.get("rlnMicrographMetadata")
+        if metadata and name not in self.movies:
+            self._link(name, metadata)
         fields = star.numbers(row, MOTION_COLUMNS)
         # Written in pixels of the movie, whatever the column's label says.
         scale = self.pixel_size(row) or self.geometry.get("rlnMicrographOriginalPixelSize")
@@ -246,10 +262,8 @@ class MotionTable(Table):
             found["spectrum"] = spectrum
         return name, found
 
-    def _movie(self, metadata: str | None) -> str | None:
-        """Return the movie's name from the micrograph's own STAR file: the reliable link back."""
-        if not metadata:
-            return None
+    def _link(self, name: str, metadata: str) -> None:
+        """Take the movie's name from the micrograph's own STAR file: the reliable link back."""
         movie = None
         try:
             for item in star.read(self.reader.path(metadata)):
@@ -265,7 +279,11 @@ class MotionTable(Table):
             pass
         except OSError as error:
             self.reader.warn(metadata, error)
-        return sys.intern(movie) if movie else None
+        if movie:
+            self.movies[name] = sys.intern(movie)
+            self._unlinked.pop(name, None)
+        else:
+            self._unlinked[name] = metadata
 
 
 class CtfTable(Table):

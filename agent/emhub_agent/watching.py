@@ -353,7 +353,8 @@ class Followers:
 
 def once(watch: Watch, client: Client, report: Callable[[str], None]) -> Sync:
     """Send what is there, and what grew meanwhile. Raises what the reader and the client raise."""
-    sync = Sync(watch.reader(), client, watch.session or "", report)
+    reader = watch.reader()
+    sync = Sync(reader, client, watch.session or "", report)
     looks = 0
     while True:
         sync.numbers()
@@ -364,3 +365,4 @@ def once(watch: Watch, client: Client, report: Callable[[str], None]) -> Sync:
             return sync
         if watch.pictures:
             sync.pictures()
+        reader.is_patient = False

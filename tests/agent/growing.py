@@ -109,7 +109,9 @@ def state(site: Site) -> dict:
     """
 
     def plain(row):
-        return {name: value for name, value in row.items() if name not in ("revision", "id")}
+        # A field that was emptied again is as unknown as one that was never told.
+        hidden = ("revision", "id")
+        return {name: value for name, value in row.items() if name not in hidden and value is not None}
 
     runs = {}
     for run in site.runs.values():

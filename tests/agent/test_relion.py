@@ -1010,18 +1010,38 @@ class TestGrowth:
         [news] = reader.look()
         assert news.micrographs == {project.movie(2): {"defocus_u": 12138.0}}
 
-    def test_a_movie_that_is_imported_after_its_micrograph_gets_its_name(self, tmp_path):
-        made = project.files(count=2, images=False, iterations=())
+    def unlinked(self, root, status="Running"):
+        """A project in which nothing tells the micrographs' movies; return that and the imported movies' table."""
+        made = project.files(count=2, status=status, images=False, iterations=())
         movies = made.pop("Import/job001/movies.star")
-        made = {path: data for path, data in made.items() if not path.startswith("MotionCorr/job002/Movies")}
-        root = project.write(tmp_path, made)
-        reader = RelionReader(str(root))
+        links = {path: made.pop(path) for path in list(made) if path.startswith("MotionCorr/job002/Movies")}
+        return RelionReader(str(project.write(root, made))), movies, links
+
+    def test_a_micrograph_waits_for_the_table_that_names_its_movie(self, tmp_path):
+        """The site keeps to the first name it is told of a movie, so that a guess would stand in the way."""
+        reader, movies, _ = self.unlinked(tmp_path)
+        assert reader.look()[0].micrographs == {}
+        project.write(tmp_path, {"Import/job001/movies.star": movies})
         [news] = reader.look()
-        assert list(news.micrographs) == ["Movies/grid_001.mrc", "Movies/grid_002.mrc"]
-        project.write(root, {"Import/job001/movies.star": movies})
-        [news] = reader.look()
+        assert list(news.micrographs) == [project.movie(1), project.movie(2)]
         assert news.micrographs[project.movie(1)]["defocus_u"] == 12000
-        assert news.micrographs["Movies/grid_001.mrc"]["defocus_u"] is None
+
+    def test_or_for_its_own_file(self, tmp_path):
+        reader, _, links = self.unlinked(tmp_path)
+        assert reader.look()[0].micrographs == {}
+        project.write(tmp_path, {path: data[:40] for path, data in links.items()})
+        assert reader.look()[0].micrographs == {}
+        project.write(tmp_path, links)
+        assert list(reader.look()[0].micrographs) == [project.movie(1), project.movie(2)]
+
+    @pytest.mark.parametrize("status", ["Running", "Succeeded"])
+    def test_but_not_for_ever(self, tmp_path, status, monkeypatch):
+        monkeypatch.setattr("emhub_agent.readers.relion.GUESS_AFTER", 0.0 if status == "Running" else 1e9)
+        reader, movies, _ = self.unlinked(tmp_path, status)
+        assert list(reader.look()[0].micrographs) == ["Movies/grid_001.mrc", "Movies/grid_002.mrc"]
+        # And what was told once is not told by another name.
+        project.write(tmp_path, {"Import/job001/movies.star": movies})
+        assert reader.look()[0].micrographs == {}
 
     def test_pictures_are_given_as_there_is_room_the_newest_first(self, tmp_path):
         reader = RelionReader(str(project.write(tmp_path, project.files(count=9, iterations=()))))

@@ -152,6 +152,8 @@ class Reader(ABC):
     #: The settings this program's part of the configuration may have, each with a sentence for the help.
     SETTINGS: Mapping[str, str] = {}
 
+    #: Whether there will be further looks, so that what is not certain yet may wait for one.
+    is_patient = True
     #: For how many more pictures there is room, set before each look; a reader of many may keep the rest ...
     room = 1000
     #: ... and says here how many it keeps.

@@ -88,6 +88,8 @@ _VERSION = re.compile(r"RELION (?:version: ?|optimiser; version )([\w.-]+)")
 
 # A scheme whose file has not changed for so many seconds runs no more, whatever it says.
 SCHEME_WAITS = 3600.0
+# Seconds that a micrograph waits for a table that tells its movie.
+GUESS_AFTER = 300.0
 # Of so many pictures' files it is seen at one look whether they are there.
 LOOKED_FOR = 5000
 # Seconds between two questions whether a job that runs still writes.
@@ -118,26 +120,32 @@ class Branched:
         self.classes: dict[str, Any] = {}
         self.events: set[tuple[str, str]] = set()
         self._cursors: dict[str, tuple[int, int]] = {}
-        self._movies: dict[str, str] = {}  # micrograph -> movie
+        self._movies: dict[str, str] = {}  # micrograph -> movie; a name once told stays
         self._micrographs: dict[str, tuple[str, ...]] = {}  # movie -> micrographs
         self._pictures: dict[str, int] = {}  # movie -> what changes when its pictures do
         self._stems: dict[str, str] = {}
-        self._guessed: set[str] = set()  # stems of movies that no table names (yet)
+        self._guessed: set[str] = set()  # stems of movies told by their micrograph's path
+        self._unnamed: dict[str, float] = {}  # micrographs whose movie no table tells (yet), and since when
 
-    def changes(self, tables: list[tuple[Job, Table]]) -> dict[str, dict[str, Any]]:
+    def changes(self, tables: list[tuple[Job, Table]], is_final: bool) -> dict[str, dict[str, Any]]:
         """Take up what changed; return {movie: fields that are new or changed, None where gone}.
 
-        Pictures that are new or changed are put into ``todo``.
+        ``is_final`` says that the jobs that tell movies have ended. Pictures that are new or changed are put
+        into ``todo``.
         """
-        tables = sorted(tables, key=lambda pair: ORDER[pair[0].kind])
-        versions = {job.name: table.version for job, table in tables}
-        if versions == self._cursors:
+        self.tables = sorted(tables, key=lambda pair: ORDER[pair[0].kind])
+        versions = {job.name: table.version for job, table in self.tables}
+        dirty: dict[str, None] = {}
+        if versions != self._cursors:
+            if not self._dirty(versions, dirty, is_final):
+                self._everything(dirty, is_final)
+            self._cursors = versions
+        elif not self._unnamed:
             return {}
-        self.tables = tables
-        dirty = self._dirty(versions)
-        if dirty is None:
-            dirty = self._everything()
-        self._cursors = versions
+        for name in list(self._unnamed):
+            movie = self._resolve(name, is_final)
+            if movie is not None:
+                dirty[movie] = None
         found = {}
         for movie in dirty:
             change = self._change(movie)
@@ -145,46 +153,44 @@ class Branched:
                 found[movie] = change
         return found
 
-    def _dirty(self, versions: dict[str, tuple[int, int]]) -> Iterable[str] | None:
-        """Return the movies of which a row changed, or None where everything is to be put together anew."""
+    def _dirty(self, versions: dict[str, tuple[int, int]], dirty: dict[str, None], is_final: bool) -> bool:
+        """Add the movies of which a row changed; False where everything is to be put together anew."""
         if list(versions) != list(self._cursors):
-            return None
-        dirty: dict[str, None] = {}
+            return False
         for job, table in self.tables:
             epoch, place = self._cursors[job.name]
             if table.epoch != epoch:
-                return None
+                return False
             for name in table.log[place:]:
-                if job.kind == "import":
-                    if stem_of(name) in self._guessed:
-                        return None  # a movie's name that was guessed is now known
-                    self._stems.setdefault(stem_of(name), name)
-                    dirty[name] = None
-                    continue
-                before = self._movies.get(name)
-                movie = self._resolve(name)
-                if before is not None and before != movie:
-                    dirty[before] = None
-                dirty[movie] = None
-        return dirty
+                self._add(job, name, dirty, is_final)
+        return True
 
-    def _everything(self) -> Iterable[str]:
-        before = list(self.told)
-        self._movies, self._micrographs, self._guessed, self._stems = {}, {}, set(), {}
-        dirty: dict[str, None] = {}
+    def _everything(self, dirty: dict[str, None], is_final: bool) -> None:
         for job, table in self.tables:
             for name in table.rows:
-                if job.kind == "import":
-                    self._stems.setdefault(stem_of(name), name)
-                    dirty[name] = None
-                else:
-                    dirty[self._resolve(name)] = None
-        dirty.update(dict.fromkeys(before))
-        return dirty
+                self._add(job, name, dirty, is_final)
+        dirty.update(dict.fromkeys(self.told))
 
-    def _resolve(self, name: str) -> str:
-        """Return a micrograph's movie: as its own file says, else as it was imported, else by its path."""
-        movie = None
+    def _add(self, job: Job, name: str, dirty: dict[str, None], is_final: bool) -> None:
+        movie: str | None = name
+        if job.kind != "import":
+            movie = self._resolve(name, is_final)
+        elif stem_of(name) in self._guessed:
+            movie = None  # told by another name already
+        else:
+            self._stems.setdefault(stem_of(name), name)
+        if movie is not None:
+            dirty[movie] = None
+
+    def _resolve(self, name: str, is_final: bool) -> str | None:
+        """Return a micrograph's movie: as its own file says, else as it was imported, else by its path.
+
+        The path is a guess, and the site keeps to the first name it is told: while jobs that may tell better
+        are under way the micrograph waits (None), though not for ever.
+        """
+        movie = self._movies.get(name)
+        if movie is not None:
+            return movie
         for job, table in self.tables:
             if job.kind == "motioncorr" and isinstance(table, MotionTable):
                 movie = table.movies.get(name)
@@ -192,17 +198,16 @@ class Branched:
                     break
         if not movie:
             path = without_job(name)
-            stem = stem_of(path)
-            movie = self._stems.get(stem)
+            movie = self._stems.get(stem_of(path))
             if movie is None:
-                self._guessed.add(stem)
+                since = self._unnamed.setdefault(name, time.monotonic())
+                if not is_final and time.monotonic() - since < GUESS_AFTER:
+                    return None
                 movie = path
-        before = self._movies.get(name)
-        if movie != before:
-            if before is not None:
-                self._micrographs[before] = tuple(n for n in self._micrographs[before] if n != name)
-            self._movies[name] = movie
-            self._micrographs[movie] = (*self._micrographs.get(movie, ()), name)
+                self._guessed.add(stem_of(path))
+        self._unnamed.pop(name, None)
+        self._movies[name] = movie
+        self._micrographs[movie] = (*self._micrographs.get(movie, ()), name)
         return movie
 
     def _change(self, movie: str) -> dict[str, Any] | None:
@@ -531,7 +536,8 @@ class RelionReader(Reader):
         known = self._branched.setdefault(branch.key, Branched())
         news = RunNews(branch.key, self._info(pipeline, branch), self._run_status(pipeline, branch, statuses))
         news.micrographs = known.changes(
-            [(pipeline.jobs[name], self._tables[name]) for name in branch.jobs if name in self._tables]
+            [(pipeline.jobs[name], self._tables[name]) for name in branch.jobs if name in self._tables],
+            is_final=not self.is_patient or self._movies_are_told(pipeline, branch, statuses),
         )
         self._find_pictures(news, known)
         for name in branch.jobs:
@@ -541,6 +547,15 @@ class RelionReader(Reader):
             self._tell_end(news, known, pipeline.jobs[name], statuses[name])
             self._tell_silence(news, known, pipeline.jobs[name], statuses[name])
         return news
+
+    def _movies_are_told(self, pipeline: Pipeline, branch: Branch, statuses: dict[str, tuple]) -> bool:
+        """Whether the jobs that tell which movie a micrograph is made of have ended, and were read."""
+        return all(
+            statuses[name][0] not in ("running", "queued")
+            and (self._tables[name].was_read or self._output(pipeline, pipeline.jobs[name]) is None)
+            for name in branch.jobs
+            if pipeline.jobs[name].kind in ("import", "motioncorr")
+        )
 
     def _find_pictures(self, news: RunNews, known: Branched) -> None:
         """Give as many pictures as there is room for, the newest last because they are sent first."""
