@@ -27,6 +27,8 @@ CHUNK = 1024
 UNPACKED = 512
 #: Bytes of tables that a process keeps.
 MEMORY = 64 * 2**20
+#: How many things made of a table are kept with it.
+KEPT = 100
 #: Changed whenever DTYPE is: chunks of another layout are not read.
 LAYOUT = 1
 
@@ -79,9 +81,14 @@ class Table:
 
     def keep(self, key, make: Callable[[], Any]) -> Any:
         """What was made of these rows before, or is made now."""
-        if key not in self.kept:
-            self.kept[key] = make()
-        return self.kept[key]
+        value = self.kept.get(key)
+        if value is None:
+            value = make()
+            # A session that is over has one table for days: what many readers asked of it is not kept for ever.
+            if len(self.kept) >= KEPT:
+                self.kept.clear()
+            self.kept[key] = value
+        return value
 
     @property
     def order(self) -> np.ndarray:
