@@ -13,6 +13,7 @@ they change, these get new revisions too, which needs the locks of all the sessi
 
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -251,15 +252,24 @@ def summarise(
 
 
 def _transaction(
-    session_id: int, run_id: int | None, work: Callable[[_Writer], T], *, whole: bool = False
+    session_id: int,
+    run_id: int | None,
+    work: Callable[[_Writer], T],
+    *,
+    whole: bool = False,
+    together: bool = False,
 ) -> T:
-    """What `work` answers, done in one transaction; with `whole` it gets whole runs, not just what is counted."""
+    """What `work` answers, done in one transaction; with `whole` it gets whole runs, not just what is counted.
+
+    `together` is for work that saves by `bulk` alone: the ORM's own looks at once how many rows it changed.
+    """
+    sending = statements.sent_together if together else nullcontext
 
     def write() -> T:
         all_runs = False
         for _ in range(ATTEMPTS):
             try:
-                with statements.sent_together(), transaction.atomic():
+                with sending(), transaction.atomic():
                     writer = _Writer(session_id, run_id, all_runs, whole)
                     result = work(writer)
                     writer.close()
@@ -304,7 +314,7 @@ def record_exposures(session_id: int, reports: Sequence[Report]) -> Outcome:
         outcome.revision = summary.exposure_revision
         return outcome
 
-    return _transaction(session_id, None, work)
+    return _transaction(session_id, None, work, together=True)
 
 
 def change_exposures(
@@ -539,7 +549,7 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
         outcome.revision = run.revision
         return outcome
 
-    return _transaction(session_id, run_id, work)
+    return _transaction(session_id, run_id, work, together=True)
 
 
 _ROW_FIELDS = (*MICROGRAPH_FIELDS, "particles_counted")
