@@ -10,8 +10,9 @@ What a range costs depends on what lies in it, not on how many bookings there ar
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar
 
+import msgspec
 from django.core.exceptions import ValidationError
 from django.db.models import Func, IntegerField, OuterRef, Q, Subquery
 from django.utils import timezone
@@ -168,8 +169,11 @@ class Seconds(Func):
         )
 
 
-class Entry(NamedTuple):
-    """The columns of a booking that the calendar needs, without a model instance: a year has thousands of rows."""
+class Entry(msgspec.Struct, gc=False):
+    """The columns of a booking that the calendar needs, without a model instance: a year has thousands of rows.
+
+    Like what is told of them, not tracked by the garbage collector, which they would set going.
+    """
 
     pk: int
     microscope_id: int
@@ -184,7 +188,7 @@ class Entry(NamedTuple):
     series_id: int | None
     details_visible: bool
 
-    is_cancelled = False
+    is_cancelled: ClassVar[bool] = False
 
     @property
     def has_started(self) -> bool:
@@ -232,17 +236,40 @@ def check_range(start: datetime.datetime, end: datetime.datetime) -> None:
         )
 
 
-def events(user, start: datetime.datetime, end: datetime.datetime, microscopes: Iterable[Microscope]) -> list:
-    """What the user may know of the bookings of these microscopes in [start, end), as dicts by start.
+class Foreign(msgspec.Struct, gc=False):
+    """What is told of another's booking."""
+
+    microscope: int
+    start: datetime.datetime
+    end: datetime.datetime
+    kind: str
+    title: str
+
+
+class Readable(Foreign, gc=False):
+    """What is told of a booking that the person may see."""
+
+    id: int
+    owner: str
+    lab: str
+    can_change: bool
+    repeats: bool
+
+
+def events(
+    user, start: datetime.datetime, end: datetime.datetime, microscopes: Iterable[Microscope]
+) -> list[Foreign]:
+    """What the user may know of the bookings of these microscopes in [start, end), by start.
 
     Of others' bookings that is the microscope, the time and "Booked" (or that the facility's own staff have it
     down, see `access.public_kind`): no id, title, person or lab. Slots are told to whom they are open. Times are the
-    facility's wall clock, as naive datetimes, which orjson writes as they are. The number of queries does not depend
+    facility's wall clock, as naive datetimes, which are written as they are. The number of queries does not depend
     on how many bookings there are.
     """
     bookings = in_range(start, end, microscopes).with_details_visible_to(user).order_by("start", "pk")
-    columns = bookings.annotate(starts=Seconds("start"), ends=Seconds("end")).values_list(*Entry._fields)
-    entries = _without_closed_slots(user, [Entry._make(row) for row in columns])
+    rows = bookings.annotate(starts=Seconds("start"), ends=Seconds("end"))
+    columns = rows.values_list(*Entry.__struct_fields__)
+    entries = _without_closed_slots(user, [Entry(*row) for row in columns])
     readable = [entry for entry in entries if entry.details_visible]
     owners = _names(User, {entry.owner_id for entry in readable})
     labs = _names(Lab, {entry.lab_id for entry in readable if entry.lab_id is not None})
@@ -279,36 +306,21 @@ FOREIGN_KINDS = {
 }
 
 
-def _foreign(entry: Entry, places: Places) -> dict:
+def _foreign(entry: Entry, places: Places) -> Foreign:
     start, end = places.of(entry.starts, entry.ends)
     kind = FOREIGN_KINDS[entry.kind]
-    return {
-        "microscope": entry.microscope_id,
-        "start": start,
-        "end": end,
-        "kind": kind,
-        "title": PUBLIC_WORDS[kind],
-    }
+    return Foreign(entry.microscope_id, start, end, kind, PUBLIC_WORDS[kind])
 
 
 def _readable(
     entry: Entry, places: Places, owners: dict[int, str], labs: dict[int, str], can_change: bool
-) -> dict:
+) -> Readable:
     start, end = places.of(entry.starts, entry.ends)
     lab = labs[entry.lab_id] if entry.lab_id is not None else ""
     owner, kind = owners[entry.owner_id], entry.kind
-    return {
-        "microscope": entry.microscope_id,
-        "start": start,
-        "end": end,
-        "id": entry.pk,
-        "kind": kind,
-        "title": entry.title or (lab or owner if kind == PLAIN else KIND_WORDS[kind]),
-        "owner": owner,
-        "lab": lab,
-        "can_change": can_change,
-        "repeats": entry.series_id is not None,
-    }
+    title = entry.title or (lab or owner if kind == PLAIN else KIND_WORDS[kind])
+    repeats = entry.series_id is not None
+    return Readable(entry.microscope_id, start, end, kind, title, entry.pk, owner, lab, can_change, repeats)
 
 
 # -- By days, for phones and for whoever prefers to read -------------------------------------------------------
@@ -316,7 +328,7 @@ def _readable(
 class Line:
     """One booking on one day."""
 
-    event: dict
+    event: Foreign
     microscope: Microscope
     clock: str
 
@@ -329,7 +341,7 @@ class Day:
 
 
 def by_days(
-    found: list[dict], microscopes: Iterable[Microscope], first: datetime.date, count: int
+    found: list[Foreign], microscopes: Iterable[Microscope], first: datetime.date, count: int
 ) -> list[Day]:
     """The events under each of the `count` days that they touch, microscopes in their order at the same time."""
     named = {microscope.pk: microscope for microscope in microscopes}
@@ -337,11 +349,11 @@ def by_days(
     dates = [first + datetime.timedelta(days=n) for n in range(count)]
     days = {date: Day(date, date == today, []) for date in dates}
     for event in found:
-        start, end = event["start"], event["end"]
+        start, end = event.start, event.end
         date = max(start.date(), first)
         while date in days and datetime.datetime.combine(date, datetime.time()) < end:
             clock = _clock(start, end, date)
-            days[date].lines.append(Line(event, named[event["microscope"]], clock))
+            days[date].lines.append(Line(event, named[event.microscope], clock))
             date += datetime.timedelta(days=1)
     return list(days.values())
 

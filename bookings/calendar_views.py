@@ -3,7 +3,7 @@
 import datetime
 import json
 
-import orjson
+import msgspec
 from django.contrib.messages import get_messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpResponse, HttpResponseRedirect
@@ -115,7 +115,7 @@ class CalendarView(TemplateView):
 
 
 def answer(content: dict, status: int = 200) -> HttpResponse:
-    response = HttpResponse(orjson.dumps(content), status=status, content_type="application/json")
+    response = HttpResponse(msgspec.json.encode(content), status=status, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
 
