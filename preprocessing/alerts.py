@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from preprocessing import alert_mails
@@ -192,8 +193,8 @@ def check(now: datetime.datetime | None = None) -> Tally:
         found = findings(facts)
         if set(found) != facts.open:
             _settle(facts.session, found, now, tally)
-    for pk in opened.keys() - {session.pk for session in running}:
-        _settle(Session.objects.select_related("summary").get(pk=pk), {}, now, tally)
+    for session in Session.objects.filter(pk__in=opened.keys() - {session.pk for session in running}):
+        _settle(session, {}, now, tally)
     return tally
 
 
@@ -222,12 +223,17 @@ def _errors(runs: Sequence[int], now: datetime.datetime) -> dict[int, dict]:
     """The newest error that each run reported lately."""
     if not runs:
         return {}
-    events = (
-        RunEvent.objects.filter(run__in=runs, level=RunEvent.Level.ERROR, at__gt=now - ERROR_LASTS)
-        .order_by("at", "pk")
-        .values("run_id", "at", "text")
+    lately = RunEvent.objects.filter(run__in=runs, level=RunEvent.Level.ERROR, at__gt=now - ERROR_LASTS)
+    # One for each run, however many a pipeline in trouble may report.
+    newest = list(
+        lately.order_by().values_list("run").annotate(newest=Max("pk")).values_list("newest", flat=True)
     )
-    return {event["run_id"]: event for event in events}
+    if not newest:
+        return {}
+    return {
+        event["run_id"]: event
+        for event in RunEvent.objects.filter(pk__in=newest).order_by().values("run_id", "at", "text")
+    }
 
 
 def _rows(summary: SessionSummary, limits: Limits, now: datetime.datetime) -> list[dict] | None:
@@ -245,9 +251,13 @@ def _rows(summary: SessionSummary, limits: Limits, now: datetime.datetime) -> li
 
 
 @transaction.atomic
-def _settle(session: Session, found: Mapping[str, Finding | None], now: datetime.datetime, tally: Tally):
+def _settle(
+    session: Session, found: Mapping[str, Finding | None], now: datetime.datetime, tally: Tally
+) -> None:
     """Make the session's open alerts those that were found, and tell whom it concerns."""
-    summary = SessionSummary.objects.select_for_update().only("pk", "alerts").get(pk=session.pk)
+    summary = SessionSummary.objects.select_for_update().only("pk", "alerts").filter(pk=session.pk).first()
+    if summary is None:
+        return  # The session was deleted meanwhile.
     # Read under the lock: another check may have come first.
     current = {alert.kind: alert for alert in Alert.objects.open().filter(session=session)}
     raised = [

@@ -400,6 +400,29 @@ def test_alerts_and_limits_go_with_a_deleted_session(collecting):
     assert not SessionLimits.objects.exists()
 
 
+def test_a_session_that_is_deleted_in_this_moment_stops_nothing(collecting, monkeypatch):
+    other = Collecting()
+    for each in (collecting, other):
+        each.watcher(seen=30, file=30)
+    findings = alerts.findings
+
+    def deleted_meanwhile(facts):
+        if facts.session == collecting.session:
+            session_delete(collecting.session, StaffFactory())
+        return findings(facts)
+
+    monkeypatch.setattr(alerts, "findings", deleted_meanwhile)
+    assert alerts.check().raised == 1
+    assert Alert.objects.get().session == other.session
+
+
+def test_many_errors_are_read_as_one(collecting):
+    for n in range(30):
+        ingest.record_event(collecting.session.pk, collecting.run.pk, level="error", text=f"error {n}")
+    assert collecting.open == {Kind.ERROR}
+    assert collecting.alert.text.endswith("error 29")
+
+
 # -- Mails -------------------------------------------------------------------------------------------------
 
 
