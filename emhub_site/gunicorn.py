@@ -4,6 +4,7 @@ PORT and LISTEN say where, WEB_CONCURRENCY and WEB_THREADS how many; every other
 given in GUNICORN_CMD_ARGS.
 """
 
+import gc
 import os
 
 from emhub_site import env
@@ -23,3 +24,9 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") and os.access("/dev/shm
 # No socket in the home folder of whoever starts it.
 control_socket_disable = True
 accesslog = "-" if env.boolean("ACCESS_LOG", False) else None
+
+
+def post_worker_init(worker):
+    """What is loaded now stays for good: the garbage collector need not walk through it with every full turn."""
+    gc.collect()
+    gc.freeze()

@@ -584,9 +584,7 @@ def test_the_list_says_the_hours_of_each_day(client, krios, person):
     query = {"view": "list", "date": day(1).isoformat()}
     response = client.get(reverse("bookings:calendar"), query, headers={"HX-Request": "true"})
     assert "<html" not in response.content.decode()
-    lines = [
-        [(line.clock, line.event["title"]) for line in shown.lines] for shown in response.context["days"]
-    ]
+    lines = [[(line.clock, line.event.title) for line in shown.lines] for shown in response.context["days"]]
     assert lines == [
         [("from 22:00", "Long")],
         [("all day", "Long")],
