@@ -113,17 +113,26 @@ class Reading:
         since = after if 0 < after <= self.run.revision else 0
         if since and since == self.run.revision:
             return data | {"micrographs": None, "classes": None, "events": []}
-        heavy = ProcessingRun.objects.values("parameters", "histograms").get(pk=self.run.pk)
-        table = self.table()
-        return data | {
-            "parameters": heavy["parameters"],
-            "histograms": histograms(heavy["histograms"]),
-            "throughput": reduction.throughput(table.time),
-            "beam_shifts": bool((~np.isnan(table.rows["beam_shift_x"])).any()),
-            "micrographs": changes(table, since) or whole(table, axis),
-            "classes": newest_classes(self.session, self.run, since),
-            "events": events(self.run, since),
-        }
+        return data | self.news(since, axis)
+
+    def news(self, since: int, axis: str | None) -> dict[str, orjson.Fragment]:
+        """What changed in the run, packed as JSON once for all who ask since the same revision."""
+        table, run = self.table(), self.run
+
+        def make():
+            heavy = ProcessingRun.objects.values("parameters", "histograms").get(pk=run.pk)
+            found = {
+                "parameters": heavy["parameters"],
+                "histograms": histograms(heavy["histograms"]),
+                "throughput": reduction.throughput(table.time),
+                "beam_shifts": bool((~np.isnan(table.rows["beam_shift_x"])).any()),
+                "micrographs": changes(table, since) or whole(table, axis),
+                "classes": newest_classes(self.session, run, since),
+                "events": events(run, since),
+            }
+            return {name: orjson.Fragment(dump(value)) for name, value in found.items()}
+
+        return table.keep(("news", run.revision, since, axis), make)
 
 
 def tag_of(parts: list) -> str:
@@ -131,13 +140,13 @@ def tag_of(parts: list) -> str:
     return hashlib.blake2b(orjson.dumps(parts), digest_size=12).hexdigest()
 
 
-def read(session, run_id: int | None = None, now=None) -> Reading:
-    """Look at a session (with what state.RELATED names) by one of its runs.
+def read(session, run_id: int | None = None, now=None, *, runs: list[ProcessingRun] | None = None) -> Reading:
+    """Look at a session (with what state.RELATED names) by one of its runs, of `runs_of` it where they are at hand.
 
     Without `run_id` by the leading one: most micrographs, then the newest. Raises NoSuchRun.
     """
     now = now or timezone.now()
-    runs, run = runs_and(session, run_id)
+    runs, run = runs_and(session, run_id, runs)
     return Reading(
         session=session,
         runs=runs,
@@ -148,11 +157,19 @@ def read(session, run_id: int | None = None, now=None) -> Reading:
     )
 
 
-def runs_and(session, run_id: int | None = None) -> tuple[list[ProcessingRun], ProcessingRun | None]:
-    """The session's runs without their heavy columns, and the one meant: by its id or else the leading one."""
-    runs = list(
+def runs_of(session) -> list[ProcessingRun]:
+    """The session's runs without their heavy columns."""
+    return list(
         ProcessingRun.objects.filter(session=session).defer("parameters", "histograms").order_by("id")
     )
+
+
+def runs_and(
+    session, run_id: int | None = None, runs: list[ProcessingRun] | None = None
+) -> tuple[list[ProcessingRun], ProcessingRun | None]:
+    """The session's runs and the one meant: by its id or else the leading one. Raises NoSuchRun."""
+    if runs is None:
+        runs = runs_of(session)
     if run_id is None:
         return runs, max(runs, key=lambda run: (run.micrographs, run.pk), default=None)
     run = next((run for run in runs if run.pk == run_id), None)

@@ -5,6 +5,7 @@ import io
 import pytest
 from PIL import Image
 
+from preprocessing import polls
 from preprocessing.models import ProcessingRun
 from preprocessing.recount import recount
 from tests.factories import SessionFactory
@@ -47,6 +48,14 @@ class Pipeline:
     def assert_counted(self):
         """Everything that ingestion keeps equals a recount of the rows."""
         assert recount(self.session.pk) == []
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """What is asked twice within the same moment is read twice, and nothing of another test is remembered."""
+    monkeypatch.setattr(polls, "FRESH", 0)
+    for name in ("_known", "_now", "_tags"):
+        monkeypatch.setattr(polls, name, {})
 
 
 @pytest.fixture

@@ -33,12 +33,6 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    """What is asked twice within the same moment is read twice."""
-    monkeypatch.setattr(polls, "FRESH", 0)
-
-
 @pytest.fixture
 def session():
     return SessionFactory()
@@ -643,8 +637,8 @@ class TestCost:
         tag = ask(client, session)["ETag"]
         polls._known.clear()
         queries = self.queries(client, session, etag=tag)
-        # Login session, person, their labs (two), session, runs.
-        assert len(queries) == 6
+        # Login session, person, their labs (two), may they see it, session, runs.
+        assert len(queries) == 7
         heavy = ("histograms", "statistics", "defocus_u", "preprocessing_micrograph")
         assert not any(name in sql for sql in queries for name in heavy)
 
