@@ -22,11 +22,12 @@ from .client import Client, Conflict, EMhubError, NotAuthorised, NotFound, Stopp
 from .config import Config, ConfigError, Watch
 from .logs import Display, about
 from .readers.base import ReaderError
-from .sync import KINDS, Sync
+from .sync import KINDS, Counts, Sync
 
 log = logging.getLogger(__name__)
 
 ASK_AGAIN = 60.0  # seconds between two questions which sessions there are
+TELL_EVERY = 60.0  # seconds between two lines of the log about what was sent
 RETRY = 60.0  # seconds before something that only people can put right is tried again
 #: A session may have begun so many days before it ended; longer ones that ended are not looked for.
 LONGEST_SESSION = 14.0
@@ -126,6 +127,8 @@ class Follower(threading.Thread):
         self.sync: Sync | None = None
         self.problem = ""
         self._client: Client | None = None
+        self._told = Counts()
+        self._told_at = -TELL_EVERY
 
     def stop(self) -> None:
         self.stopping.set()
@@ -142,6 +145,7 @@ class Follower(threading.Thread):
             except Stopped:
                 pass
             finally:
+                self.tell_sent(now=True)
                 if self._client is not None:
                     self._client.close()
                 self.trouble.tell(self, None)
@@ -194,19 +198,28 @@ class Follower(threading.Thread):
                 raise Conflict(409, "it is archived.")
             if self.sync is None:
                 self.sync = Sync(
+                self._told = Counts()
                     reader, client, self.watch.session or "", self.report, pace=self.watch.pace()
                 )
                 if not self.problem:
                     log.info("Following %s.", self.watch)
             self.sync.client = client
-        before = self.sync.counts.copy()
-        self.sync.numbers()
-        if self.watch.pictures:
-            # Numbers come first: pictures get the time until the next look.
-            self.sync.pictures(until=until)
-        changes = self.sync.counts.since(before)
+        try:
+            self.sync.numbers()
+            if self.watch.pictures:
+                # Numbers come first: pictures get the time until the next look.
+                self.sync.pictures(until=until)
+        finally:
+            self.tell_sent()
+
+    def tell_sent(self, now: bool = False) -> None:
+        """Log what was sent since it was logged last: at once, then once a minute."""
+        if self.sync is None or (not now and time.monotonic() - self._told_at < TELL_EVERY):
+            return
+        changes = self.sync.counts.since(self._told)
         if changes:
             log.info("Sent %s.", ", ".join(changes))
+            self._told, self._told_at = self.sync.counts.copy(), time.monotonic()
 
     def open(self) -> Client:
         if self._client is None:
