@@ -3,7 +3,6 @@
 import datetime
 from dataclasses import dataclass
 
-from bookings.models import Booking
 from microscopes.models import Microscope
 from people.access import is_staff
 from people.querysets import user_lab_ids
@@ -33,6 +32,7 @@ class Booked:
     microscope: Microscope
     start: datetime.datetime
     end: datetime.datetime
+    public_words: str = "Booked"
     details_visible: bool = False
 
 
@@ -40,7 +40,7 @@ def as_seen(booking):
     """The booking where its details may be seen, otherwise what remains. For with_details_visible_to()."""
     if booking.details_visible:
         return booking
-    return Booked(booking.microscope, booking.start, booking.end)
+    return Booked(booking.microscope, booking.start, booking.end, booking.public_words)
 
 
 BOOKED = "booked"
@@ -51,7 +51,7 @@ def public_kind(booking) -> str:
 
     The facility's own upkeep is no person's, and whoever plans around it must tell it from time that may be freed.
     """
-    return booking.kind if booking.kind in (Booking.Kind.DOWNTIME, Booking.Kind.MAINTENANCE) else BOOKED
+    return booking.kind if booking.is_upkeep else BOOKED
 
 
 def can_create(user) -> bool:

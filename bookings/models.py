@@ -216,6 +216,15 @@ class Booking(models.Model):
             ),
         ]
 
+    @property
+    def is_upkeep(self) -> bool:
+        return self.kind in (self.Kind.DOWNTIME, self.Kind.MAINTENANCE)
+
+    @property
+    def public_words(self) -> str:
+        """What anybody may read of it (see bookings.access.public_kind)."""
+        return str(self.get_kind_display()).capitalize() if self.is_upkeep else "Booked"
+
     def __str__(self):
         start = timezone.localtime(self.start)
         what = self.title or self.get_kind_display()
