@@ -191,16 +191,19 @@ class Follower(threading.Thread):
 
     def look(self, until: float) -> None:
         if self.sync is None or self._client is None:
-            reader = self.sync.reader if self.sync else self.watch.reader()
             client = self.open()
             session = client.get_session(self.watch.session or "")
             if session.get("status") == "archived":
                 raise Conflict(409, "it is archived.")
             if self.sync is None:
                 self.sync = Sync(
-                self._told = Counts()
-                    reader, client, self.watch.session or "", self.report, pace=self.watch.pace()
+                    self.watch.reader(),
+                    client,
+                    self.watch.session or "",
+                    self.report,
+                    pace=self.watch.pace(),
                 )
+                self._told = Counts()
                 if not self.problem:
                     log.info("Following %s.", self.watch)
             self.sync.client = client
