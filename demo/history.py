@@ -299,7 +299,7 @@ def _turn_back(session: Session, run: ProcessingRun, times: list[datetime.dateti
     ProcessingRun.objects.filter(pk=run.pk).update(
         created_at=times[0], started_at=times[0], last_seen_at=reported, finished_at=reported
     )
-    SessionSummary.objects.filter(session=session).update(last_seen_at=reported)
+    SessionSummary.objects.filter(session=session).update(last_seen_at=reported, last_exposure_at=times[-1])
 
 
 def _finish(facility: Facility, session: Session, past: Past) -> None:

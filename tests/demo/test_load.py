@@ -108,6 +108,7 @@ def test_summaries_are_those_of_the_rows(short):
         for of in (run, session.summary):
             assert {name: getattr(of, name) for name in counted} == counted
         assert session.summary.exposures == session.exposures.count() == session.data_movies
+        assert session.start <= session.summary.last_exposure_at <= session.last_file_at
         columns = {
             name: np.array(
                 [np.nan if value is None else value for value in rows.values_list(name, flat=True)]
