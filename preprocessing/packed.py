@@ -18,9 +18,12 @@ from typing import Any
 
 import numpy as np
 from django.db import DatabaseError, connection, transaction
+from django.db.models import F, Max
+from django.db.models.functions import Coalesce
 
 from preprocessing.histograms import MEASURED_FIELDS, MEASURES
 from preprocessing.models import ArchivedRows, PackedColumns, ProcessingRun
+from sessions_app.models import Session
 
 #: Rows of a chunk, and how many rows may have changed before somebody packs them.
 CHUNK = 1024
@@ -169,6 +172,20 @@ def table(run: ProcessingRun) -> Table:
 def from_rows(run: ProcessingRun) -> Table:
     """The run's rows as they are in the database now, whatever was kept of them before."""
     return _updated(Table(-1, np.empty(0, DTYPE)), run)
+
+
+def catch_up() -> int:
+    """Pack the rows of running sessions that nobody has looked at for a while; answers of how many runs.
+
+    For whoever looks at them every minute anyway (manage.py check_alerts): so the first reader of a long session does
+    not wait until all of its rows are read.
+    """
+    runs = ProcessingRun.objects.filter(session__status__in=[Session.Status.PENDING, Session.Status.ACTIVE])
+    runs = runs.annotate(head=Coalesce(Max("packed__revision"), -1))
+    behind = runs.filter(revision__gte=F("head") + UNPACKED).defer("parameters", "histograms")
+    for run in behind:
+        table(run)
+    return len(behind)
 
 
 def forget() -> None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -319,6 +320,19 @@ class TestTable:
             self.post(other, 0, 50)
             packed.table(again(other))
         assert len(packed._tables) <= 3
+
+    def test_running_sessions_are_packed_before_anybody_looks(self, run, monkeypatch):
+        monkeypatch.setattr(packed, "UNPACKED", 10)
+        over = ingest.open_run(FinishedSessionFactory().pk, key="p1", software="RELION")[0]
+        self.post(run, 0, 30)
+        self.post(over, 0, 30)
+        call_command("check_alerts")
+        assert set(PackedColumns.objects.values_list("run", flat=True)) == {run.pk}
+        assert packed.catch_up() == 0
+        self.post(run, 30, 5)
+        assert packed.catch_up() == 0
+        self.post(run, 35, 5)
+        assert packed.catch_up() == 1
 
     def test_what_is_packed_goes_with_its_run(self, run, monkeypatch):
         from preprocessing.deletion import delete_run

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections, connection
 
 from people import outbox
-from preprocessing import alerts
+from preprocessing import alerts, packed
 
 
 class Command(BaseCommand):
@@ -43,6 +43,7 @@ class Command(BaseCommand):
 
     def look(self, verbosity):
         tally = alerts.check()
+        packed.catch_up()
         if (verbosity and (tally.raised or tally.resolved)) or verbosity > 1:
             self.stdout.write(
                 f"Sessions looked at: {tally.sessions}. Alerts raised: {tally.raised}, resolved: {tally.resolved}."
