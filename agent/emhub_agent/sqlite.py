@@ -94,6 +94,48 @@ def opened(path: str, patience: float = 0.25) -> Iterator[Database]:
             yield database
 
 
+class Held:
+    """Databases that are kept open from one reading to the next, where many follow one another.
+
+    Between two of them nothing is locked. One that has changed is opened anew, so that what is read is what
+    is there; one that another program had to itself is not waited for a second time.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[State | None, Database, contextlib.ExitStack]] = {}
+        self._busy: dict[str, Busy] = {}
+
+    @contextlib.contextmanager
+    def opened(self, path: str, patience: float = 0.25) -> Iterator[Database]:
+        """As ``opened``; the database is closed only by ``close``, or when it is found changed."""
+        if path in self._busy:
+            raise Busy(str(self._busy[path]))
+        state = state_of(path)
+        if path in self._open and self._open[path][0] != state:
+            self._close(path)
+        try:
+            if path not in self._open:
+                stack = contextlib.ExitStack()
+                self._open[path] = (state, stack.enter_context(opened(path, patience)), stack)
+            yield self._open[path][1]
+            if state_of(path) != state:
+                _, _, stack = self._open.pop(path)
+                stack.close()  # which raises Busy where a database is read that must not change meanwhile
+        except Busy as error:
+            self._busy[path] = error
+            raise
+
+    def close(self) -> None:
+        for path in list(self._open):
+            self._close(path)
+
+    def _close(self, path: str) -> None:
+        _, _, stack = self._open.pop(path)
+        # What was read before the change was whole when it was read.
+        with contextlib.suppress(Busy):
+            stack.close()
+
+
 def state_of(path: str) -> State | None:
     """Return what changes when a database does (its own file's and its log's inode, time, size), or None."""
     try:

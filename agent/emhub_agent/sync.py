@@ -372,12 +372,13 @@ class Sync:
     def _one_batch(self, run: RunSync) -> None:
         batch: list[dict[str, Any]] = []
         picks = 0
-        for name, fields in run.micrographs.items():
-            item = self._item(name, fields, run)
-            batch.append(item)
-            picks += len(item.get("coordinates") or ())
-            if len(batch) >= self.batch or picks > PICKS_PER_BATCH:
-                break
+        with self.reader.loading():
+            for name, fields in run.micrographs.items():
+                item = self._item(name, fields, run)
+                batch.append(item)
+                picks += len(item.get("coordinates") or ())
+                if len(batch) >= self.batch or picks > PICKS_PER_BATCH:
+                    break
         names = [item["name"] for item in batch]
         self._post_batch(run, "micrographs", batch)
         for name in names:

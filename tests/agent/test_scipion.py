@@ -583,6 +583,53 @@ def test_picks_that_were_locked_when_they_were_to_be_sent_are_sent_later(begun, 
     assert [row.get("particles") for row in site.runs[1].micrographs.values()] == [4, 4, 4, 4, None, 4]
 
 
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_the_picks_of_a_batch_are_read_from_a_database_opened_once(tmp_path, site, monkeypatch, journal):
+    root = scipion.write(tmp_path / "p", images=False, journal=journal)
+    coordinates = root / FOLDERS[PICK] / "coordinates.sqlite"
+    opened = []
+    original = sqlite.opened
+    monkeypatch.setattr(sqlite, "opened", lambda path, *more: opened.append(path) or original(path, *more))
+    sync = Sync(ScipionReader(str(root), key="p"), Client(site.url, TOKEN), SESSION, batch=4)
+    sync.numbers()
+    assert [row["particles"] for row in site.runs[1].micrographs.values()] == [4, 4, 4, 4, 0, 4]
+    assert opened.count(str(coordinates)) == 3  # to find them, and once for each batch
+    assert sync.reader.held is None
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_a_database_that_is_held_open_is_read_as_it_is_now(tmp_path, journal):
+    root = scipion.write(tmp_path / "p", images=False, journal=journal)
+    coordinates = root / FOLDERS[PICK] / "coordinates.sqlite"
+    reader = ScipionReader(str(root))
+    picks = [fields["picks"] for fields in look(reader).micrographs.values()]
+    with reader.loading():
+        before = picks[0].load()["coordinates"]
+        run(coordinates, "UPDATE Objects SET c01 = 4000 WHERE id = 6")
+        assert picks[0].load()["coordinates"] == before
+        assert picks[1].load()["coordinates"][1][0] == 4000
+
+
+def test_a_locked_database_is_waited_for_once_in_a_batch(root, monkeypatch):
+    coordinates = root / FOLDERS[PICK] / "coordinates.sqlite"
+    reader = ScipionReader(str(root))
+    picks = [fields["picks"] for fields in look(reader).micrographs.values()]
+    opened = []
+    original = sqlite.opened
+    monkeypatch.setattr(
+        sqlite, "opened", lambda path, patience=0.01: opened.append(path) or original(path, 0.01)
+    )
+    with contextlib.closing(sqlite3.connect(coordinates, isolation_level=None)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        with reader.loading():
+            for each in picks[:4]:
+                with pytest.raises(sqlite.Busy, match="locked"):
+                    each.load()
+    assert opened == [str(coordinates)]
+    with reader.loading():
+        assert picks[0].load()["particles"] == 4
+
+
 # what is not right
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
@@ -174,6 +175,13 @@ class Reader(ABC):
 
         A file that cannot be read is left for the next look, with a warning in the log.
         """
+
+    def loading(self) -> AbstractContextManager[Any]:
+        """Return what is entered around the loading of a batch's ``Deferred`` values.
+
+        A reader whose values lie together in one file may keep it open within.
+        """
+        return nullcontext()
 
     @abstractmethod
     def forget(self, key: str) -> None:

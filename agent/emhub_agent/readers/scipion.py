@@ -24,6 +24,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -966,9 +967,11 @@ class PickTable(SetTable):
     def points(self, picks: Picks) -> Iterator[list[float]]:
         """Yield the coordinates. Raises OSError and ValueError where they cannot be read."""
         path = self.reader.folder.path(self.output.file)
-        with sqlite.opened(path, patience=5.0) as database:
+        opened = sqlite.opened if self.reader.held is None else self.reader.held.opened
+        with opened(path, patience=5.0) as database:
             # As the file was when these were found; of one that has other columns since, they are found anew.
             labels, query = self._selection
+            x_place, y_place = labels.index("_x") + 2, labels.index("_y") + 2
             ranges = picks.ranges
             spans = [(ranges[k], ranges[k + 1]) for k in range(0, len(ranges), 2)]
             wanted = None
@@ -977,8 +980,7 @@ class PickTable(SetTable):
                 spans = [(spans[0][0], spans[-1][1])]
             for first, last in spans:
                 for row in database.query(f"{query} WHERE id BETWEEN ? AND ? ORDER BY id", first, last):
-                    values = dict(zip(labels, row[2:]))
-                    x, y = number(values["_x"]), number(values["_y"])
+                    x, y = number(row[x_place]), number(row[y_place])
                     if (wanted is None or row[0] in wanted) and x is not None and y is not None:
                         yield [round(x, 2), round(y, 2)]
 
@@ -1153,6 +1155,8 @@ class ScipionReader(Reader):
         self._told: dict[str, Told] = {}
         self._warned: set[tuple[str, str]] = set()
         self._inside: dict[str, bool] = {}
+        #: The set files of picks, while a batch of them is loaded.
+        self.held: sqlite.Held | None = None
         self._sizes: dict[str, tuple[int, int]] = {}
         self._version: str | None = None
         self._version_state: tuple | None = None
@@ -1225,6 +1229,15 @@ class ScipionReader(Reader):
         # Where the names tell square and hole in another way than EPU's, which the site knows itself.
         exposures = places(name for run in runs for name in run.micrographs)
         return [*runs, SessionNews({}, exposures)] if exposures else [*runs]
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        self.held = sqlite.Held()
+        try:
+            yield
+        finally:
+            self.held.close()
+            self.held = None
 
     def forget(self, key: str) -> None:
         self._told.pop(key, None)
