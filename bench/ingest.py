@@ -17,9 +17,10 @@ prepared bytes. `ingest` is preprocessing.ingest with reports already decoded. `
 columns of both tables in one transaction a batch, and neither compare, count nor lock: bulk_create(update_conflicts)
 and, for SQLite, executemany; for PostgreSQL COPY, for the update COPY to a temporary table and one UPDATE.
 
-Then single micrographs by four clients, new ones, against a call that only authenticates (--singles seconds each): an
-ordinary view of the API, with everything that any of them passes on its way. With the CPU time that the server, and
-PostgreSQL's processes for it, used a call, as client, server and database share the machine with whatever else it does.
+Then single micrographs by four clients, new ones (--singles seconds each), against two calls that do nothing: a view of
+the API that only authenticates, and a run's empty PATCH, a heartbeat that is not due. Both pass everything that calls
+of the API pass on their way. With the CPU time that the server, and PostgreSQL's processes for it, used a call, as
+client, server and database share the machine with whatever else it does.
 """
 
 import argparse
@@ -322,46 +323,56 @@ def batches(site: Site, places: list, options) -> None:
 
 
 def singles(site: Site, places: list, seconds: float) -> None:
-    """Single posts against a call that does nothing, second by second in turns."""
-    took: dict[str, list[float]] = {"single": [], "nothing": []}
-    rates: dict[str, list[float]] = {"single": [], "nothing": []}
-    processor = {"single": 0.0, "nothing": 0.0}
+    """Single posts against calls that do nothing, second by second in turns."""
+    kinds = ("nothing", "heartbeat", "single")
+    took: dict[str, list[float]] = {kind: [] for kind in kinds}
+    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    processor = dict.fromkeys(kinds, 0.0)
     clients = [site.client() for _ in range(CLIENTS)]
     turns = max(2, round(seconds / 2))
     for turn in range(turns + 1):
-        for kind in ("nothing", "single"):
+        for kind in kinds:
             mine: list[list[float]] = [[] for _ in clients]
             end = time.perf_counter() + seconds / turns
 
-            def post(n, kind=kind, mine=mine, end=end):
-                _, run = places[n]
-                path = "/api/v1/nothing/" if kind == "nothing" else f"/api/v1/runs/{run.pk}/micrographs/"
+            def call(n, kind=kind, mine=mine, end=end):
+                run = f"/api/v1/runs/{places[n][1].pk}/"
                 while time.perf_counter() < end:
                     body = orjson.dumps({"micrographs": [{"name": names(1)[0]} | measured()]})
                     begin = time.perf_counter()
-                    clients[n].must_post(path, body)
+                    if kind == "single":
+                        clients[n].must_post(f"{run}micrographs/", body)
+                    elif kind == "nothing":
+                        clients[n].must_post("/api/v1/nothing/", body)
+                    elif clients[n].request("PATCH", run)[0] != 200:
+                        raise SystemExit("The heartbeat was refused.")
                     mine[n].append(time.perf_counter() - begin)
 
             used, begin = site.processor(), time.perf_counter()
-            together(CLIENTS, post)
+            together(CLIENTS, call)
             if turn:
                 processor[kind] += site.processor() - used
                 together_took = [each for one in mine for each in one]
                 took[kind] += together_took
                 rates[kind].append(len(together_took) / (time.perf_counter() - begin))
-    print(f"{site.database}, one micrograph a post, {CLIENTS} clients, {len(took['single']):,} posts")
+    print(
+        f"{site.database}, one micrograph a post, {CLIENTS} clients, {len(took['single']):,} posts; "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    rate = {kind: statistics.mean(each) for kind, each in rates.items()}
+    cost = {kind: processor[kind] / len(each) * 1000 for kind, each in took.items()}
     for kind, each in took.items():
         each.sort()
         print(
-            f"{kind:<18}{statistics.mean(rates[kind]):>10,.0f} a second   median {each[len(each) // 2] * 1000:6.1f} ms"
+            f"{kind:<18}{rate[kind]:>10,.0f} a second   median {each[len(each) // 2] * 1000:6.1f} ms"
             f"   p95 {each[int(len(each) * 0.95)] * 1000:6.1f} ms   longest {each[-1] * 1000:6.1f} ms"
-            f"   CPU {processor[kind] / len(each) * 1000:5.2f} ms"
+            f"   CPU {cost[kind]:5.2f} ms"
         )
-    cost = {kind: processor[kind] / len(each) for kind, each in took.items()}
-    print(
-        f"single / nothing  {statistics.mean(rates['single']) / statistics.mean(rates['nothing']):>10.2f}"
-        f"   by the server's CPU {cost['nothing'] / cost['single']:.2f}   load {os.getloadavg()[0]:.1f}"
-    )
+    for kind in kinds[:-1]:
+        print(
+            f"{f'single / {kind}':<18}{rate['single'] / rate[kind]:>10.2f}"
+            f"   by the server's CPU {cost[kind] / cost['single']:.2f}"
+        )
 
 
 def main() -> None:
