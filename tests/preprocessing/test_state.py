@@ -1,8 +1,10 @@
 """A session's state in words: each state at its edge, and what it costs to tell."""
 
 import datetime
+import importlib
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -12,7 +14,13 @@ from preprocessing.identity import identity
 from preprocessing.models import MicroscopeLimits, ProcessingRun, SessionLimits
 from preprocessing.state import RELATED, Life, limits_of, signs_of, state_of
 from sessions_app.models import Session, SessionSummary
-from tests.factories import BookingFactory, MicroscopeFactory, SessionFactory
+from tests.factories import (
+    BookingFactory,
+    ExposureFactory,
+    FinishedSessionFactory,
+    MicroscopeFactory,
+    SessionFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -260,3 +268,18 @@ def test_ingestion_says_when_a_movie_was_first_heard_of(django_assert_num_querie
     assert post("b.tiff") > first
     ProcessingRun.objects.filter(pk=run.pk).update(last_seen_at=timezone.now() - 30 * MINUTE)
     assert state_of(Session.objects.get(pk=session.pk)).code == "collecting"
+
+
+def test_sessions_that_ran_before_the_site_knew_are_told_when_their_last_movie_came():
+    told = [ExposureFactory(session=SessionFactory()) for _ in range(2)]
+    over = ExposureFactory(session=FinishedSessionFactory())
+    SessionFactory()
+    known = timezone.now() - 60 * MINUTE
+    SessionSummary.objects.filter(pk=told[1].session_id).update(last_exposure_at=known)
+    migration = importlib.import_module("preprocessing.migrations.0015_last_exposure_of_running")
+    migration.fill(apps, connection.schema_editor())
+    kept = dict(SessionSummary.objects.values_list("pk", "last_exposure_at"))
+    assert kept[told[0].session_id] == told[0].created_at
+    assert kept[told[1].session_id] == known
+    assert kept[over.session_id] is None
+    assert len([moment for moment in kept.values() if moment]) == 2
