@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from emhub_agent.config import ConfigError, load, parse
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +131,7 @@ OF_WATCH = ["program", "place", "session", "key", "microscopes", "interval", "pi
 tables = st.dictionaries(st.sampled_from(OF_WATCH) | st.text(max_size=10), anything)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     found=st.dictionaries(st.sampled_from(KNOWN) | st.text(max_size=10), anything),
     watches=st.none() | st.lists(tables, max_size=3),
