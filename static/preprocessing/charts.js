@@ -177,7 +177,7 @@
           y: { range: (plot) => calmRange(this.#seen(plot)) },
         },
         axes: [
-          axis(this.title, timed ? { values: timeLabels, space: 64, size: 36 } : { size: 24, incrs: WHOLE }),
+          axis(this.title, timed ? { values: timeLabels, space: 64, size: 42 } : { size: 24, incrs: WHOLE }),
           axis(titled(facts.label, facts.unit), { size: 46 }),
         ],
         series: [

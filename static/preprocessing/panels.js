@@ -469,7 +469,7 @@
           cursor: { show: false },
           tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), live.zone),
           scales: { x: { range: () => this.range }, y: { range: (_, __, max) => [0, Math.max(1, max) * 1.08] } },
-          axes: [axis("Time", { values: timeLabels, space: 64, size: 36 }), axis("Micrographs", { size: 50, incrs: WHOLE })],
+          axes: [axis("Time", { values: timeLabels, space: 64, size: 42 }), axis("Micrographs", { size: 50, incrs: WHOLE })],
           series: [{}, bars(() => css("--live-count"))],
         },
         [x, counts],
