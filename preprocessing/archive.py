@@ -6,15 +6,17 @@ compact table (models.ArchivedRows), from which the session's page draws the sam
 rows themselves, picked coordinates, earlier sets of classes, and the other pictures.
 """
 
+import math
 import zlib
 from functools import partial
 
 from django.db import transaction
 from django.utils import timezone
 
-from preprocessing import packed
+from preprocessing import live_words, packed
 from preprocessing.completion import computed
 from preprocessing.deletion import remove
+from preprocessing.histograms import MEASURED_FIELDS
 from preprocessing.models import (
     ArchivedRows,
     ClassAverage,
@@ -24,6 +26,7 @@ from preprocessing.models import (
     PackedColumns,
     ProcessingRun,
 )
+from preprocessing.reading import image_url
 from sessions_app.images import session_image_dir
 from sessions_app.lifecycle import Loss
 from sessions_app.models import SessionSummary
@@ -117,3 +120,37 @@ def _prune(session, kept: frozenset[str]) -> None:
         for path in folder.iterdir():
             if path.name not in kept:
                 path.unlink(missing_ok=True)
+
+
+def micrograph_detail(session, pk: int) -> dict | None:
+    """One micrograph of an archived session, told as live.micrograph_detail does of a row; None if none."""
+    for run in ProcessingRun.objects.filter(session=session).order_by("-micrographs", "pk"):
+        table = packed.table(run)
+        ids = table.rows["id"]
+        place = int(ids.searchsorted(pk))
+        if place < len(ids) and ids[place] == pk:
+            return _detail(session, run, table, place)
+    return None
+
+
+def _detail(session, run: ProcessingRun, table: packed.Table, place: int) -> dict:
+    name = names(run)[place]
+    kept = SessionSummary.objects.values_list("pictures", flat=True).get(pk=session.pk)
+    picture, psd = next(((row["image"], row["psd"]) for row in kept if row["name"] == name), ("", ""))
+    measured = {column: float(table.column(column)[place]) for column in MEASURED_FIELDS}
+    acquired = float(table.rows["acquired"][place])
+    facts = [{"key": "acquired", "label": "Acquired", "at": None if math.isnan(acquired) else acquired}]
+    facts += [
+        {"key": key, "label": label, "text": table.texts[table.rows[key][place]]}
+        for key, label in (("grid_square", "Grid square"), ("foil_hole", "Foil hole"))
+    ]
+    return {
+        "id": int(table.rows["id"][place]),
+        "name": name,
+        "values": live_words.values(
+            {column: None if math.isnan(value) else value for column, value in measured.items()}, table.sent
+        ),
+        "facts": [fact for fact in facts if fact.get("at") or fact.get("text")],
+        "picture": image_url(session.name, picture),
+        "psd": image_url(session.name, psd),
+    }

@@ -12,7 +12,6 @@ from preprocessing import archive, browse, ingest, live, packed, reduction
 from preprocessing.curation import VERDICTS, AlreadyUndone, judge, undo
 from preprocessing.histograms import MEASURES
 from preprocessing.live_views import JSONView, Refused, SessionMixin, json_response, number
-from preprocessing.live_words import values
 from preprocessing.models import Coordinates, CurationAct, Micrograph
 from preprocessing.reading import image_url
 from preprocessing.state import limits_of
@@ -178,7 +177,8 @@ class MicrographView(JSONView):
         place = shown.place(pk)
         if place is None:
             raise Http404("There is no such micrograph in this run.")
-        detail = self._archived(shown, place) if shown.is_archived else live.micrograph_detail(session, pk)
+        tell = archive.micrograph_detail if shown.is_archived else live.micrograph_detail
+        detail = tell(session, pk)
         if detail is None:
             raise Http404("There is no such micrograph in this run.")
         return detail | {
@@ -187,30 +187,6 @@ class MicrographView(JSONView):
             "verdict": None if shown.is_archived else self._verdict(pk),
             "picks": self._picks(shown, pk),
             "nearby": self._nearby(shown, place),
-        }
-
-    def _archived(self, shown: Shown, place: int) -> dict:
-        table = shown.table
-        name, picture, psd = shown.names_and_pictures([place])[place]
-        row = {
-            column: None if value != value else value  # NaN is unknown
-            for column in ("defocus_u", "defocus_v", "defocus_angle", "phase_shift", *_PLAIN)
-            for value in [float(table.column(column)[place])]
-        }
-        facts = [
-            {"key": key, "label": label, "text": table.texts[table.rows[key][place]]}
-            for key, label in (("grid_square", "Grid square"), ("foil_hole", "Foil hole"))
-        ]
-        acquired = float(table.rows["acquired"][place])
-        if acquired == acquired:
-            facts.insert(0, {"key": "acquired", "label": "Acquired", "at": acquired})
-        return {
-            "id": int(table.rows["id"][place]),
-            "name": name,
-            "values": values(row, table.sent),
-            "facts": [fact for fact in facts if fact.get("at") or fact.get("text")],
-            "picture": image_url(shown.session.name, picture),
-            "psd": image_url(shown.session.name, psd),
         }
 
     def _verdict(self, pk: int) -> dict | None:
@@ -240,17 +216,6 @@ class MicrographView(JSONView):
             }
             for other in places
         ]
-
-
-_PLAIN = (
-    "ctf_resolution",
-    "ctf_score",
-    "motion_total",
-    "motion_early",
-    "motion_late",
-    "ice_thickness",
-    "particles",
-)
 
 
 class NextView(JSONView):

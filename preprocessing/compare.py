@@ -106,7 +106,7 @@ def common(one_run, other_run) -> tuple[int, list[Common]]:
 
 
 def parameters(runs) -> list[dict]:
-    """Every parameter of any run: its name, each run's value as text (None where it has none), and whether values differ."""
+    """Every parameter of any run: its name, each run's value as text (None where it has none), whether they differ."""
     names = sorted({name for run in runs for name in run.parameters}, key=str.lower)
     rows = []
     for name in names:

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.generic import TemplateView, View
 
-from preprocessing import live, polls, tabs, where
+from preprocessing import archive, live, polls, tabs, where
 from preprocessing.reduction import View as Look
 from preprocessing.session_limits import session_limits_change
 from preprocessing.state import RELATED, limits_of
@@ -263,7 +263,8 @@ class LiveMicrograph(JSONView):
     """One micrograph with its pictures and every value in words."""
 
     def data(self, session, pk):
-        detail = live.micrograph_detail(session, pk)
+        tell = archive if session.status == session.Status.ARCHIVED else live
+        detail = tell.micrograph_detail(session, pk)
         if detail is None:
             raise Http404
         return detail

@@ -213,7 +213,9 @@ class CurationAct(models.Model):
     session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="curation_acts")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     at = models.DateTimeField()
-    verdict = models.CharField(max_length=10, choices=Exposure.Verdict, blank=True, help_text="Empty: taken back.")
+    verdict = models.CharField(
+        max_length=10, choices=Exposure.Verdict, blank=True, help_text="Empty: taken back."
+    )
     reason = models.CharField(max_length=300, blank=True)
     count = models.PositiveIntegerField()
     what = models.CharField(max_length=300, help_text="Which ones, in words.")

@@ -265,7 +265,9 @@ class SessionSummary(models.Model):
         null=True, blank=True, help_text="When a movie was last heard of for the first time."
     )
     alerts = models.JSONField(
-        default=list, blank=True, help_text="Those that are open: kind, level, text, and since when (ISO 8601)."
+        default=list,
+        blank=True,
+        help_text="Those that are open: kind, level, text, and since when (ISO 8601).",
     )
     exposure_revision = models.PositiveBigIntegerField(
         default=0, help_text="Revision of the session's exposures; each change of one takes the next number."
@@ -295,7 +297,8 @@ class SessionSummary(models.Model):
         default=dict, help_text="Movies that people accepted and rejected, and for which reasons."
     )
     pictures = models.JSONField(
-        default=list, help_text="A few micrographs of the leading run whose pictures are kept with the archive."
+        default=list,
+        help_text="A few micrographs of the leading run whose pictures are kept with the archive.",
     )
     frozen_at = models.DateTimeField(null=True, blank=True, help_text="Set when the session is archived.")
 

@@ -5,24 +5,37 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('preprocessing', '0007_packed_columns'),
+        ("preprocessing", "0007_packed_columns"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ArchivedRows',
+            name="ArchivedRows",
             fields=[
-                ('run', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='archived_rows', serialize=False, to='preprocessing.processingrun')),
-                ('rows', models.PositiveIntegerField()),
-                ('columns', models.JSONField()),
-                ('texts', models.JSONField(default=list, help_text='What the codes of grid squares and foil holes mean.')),
-                ('data', models.BinaryField()),
-                ('names', models.BinaryField()),
+                (
+                    "run",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="archived_rows",
+                        serialize=False,
+                        to="preprocessing.processingrun",
+                    ),
+                ),
+                ("rows", models.PositiveIntegerField()),
+                ("columns", models.JSONField()),
+                (
+                    "texts",
+                    models.JSONField(
+                        default=list, help_text="What the codes of grid squares and foil holes mean."
+                    ),
+                ),
+                ("data", models.BinaryField()),
+                ("names", models.BinaryField()),
             ],
             options={
-                'verbose_name_plural': 'archived rows',
+                "verbose_name_plural": "archived rows",
             },
         ),
     ]

@@ -6,32 +6,70 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('preprocessing', '0012_alert_permissions'),
-        ('sessions_app', '0008_summary_alerts'),
+        ("preprocessing", "0012_alert_permissions"),
+        ("sessions_app", "0008_summary_alerts"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='CurationAct',
+            name="CurationAct",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField()),
-                ('verdict', models.CharField(blank=True, choices=[('accepted', 'accepted'), ('rejected', 'rejected')], help_text='Empty: taken back.', max_length=10)),
-                ('reason', models.CharField(blank=True, max_length=300)),
-                ('count', models.PositiveIntegerField()),
-                ('what', models.CharField(help_text='Which ones, in words.', max_length=300)),
-                ('before', models.BinaryField(help_text='Compressed JSON: identity and the columns as they were.')),
-                ('undone_at', models.DateTimeField(null=True)),
-                ('by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('session', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='curation_acts', to='sessions_app.session')),
-                ('undone_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                (
+                    "verdict",
+                    models.CharField(
+                        blank=True,
+                        choices=[("accepted", "accepted"), ("rejected", "rejected")],
+                        help_text="Empty: taken back.",
+                        max_length=10,
+                    ),
+                ),
+                ("reason", models.CharField(blank=True, max_length=300)),
+                ("count", models.PositiveIntegerField()),
+                ("what", models.CharField(help_text="Which ones, in words.", max_length=300)),
+                (
+                    "before",
+                    models.BinaryField(help_text="Compressed JSON: identity and the columns as they were."),
+                ),
+                ("undone_at", models.DateTimeField(null=True)),
+                (
+                    "by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "session",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="curation_acts",
+                        to="sessions_app.session",
+                    ),
+                ),
+                (
+                    "undone_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
-                'indexes': [models.Index(fields=['session', '-id'], name='curation_newest')],
+                "ordering": ["-id"],
+                "indexes": [models.Index(fields=["session", "-id"], name="curation_newest")],
             },
         ),
     ]

@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('preprocessing', '0013_curation_acts'),
+        ("preprocessing", "0013_curation_acts"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='classaverage',
-            name='selected',
+            model_name="classaverage",
+            name="selected",
             field=models.BooleanField(db_default=False, default=False),
         ),
     ]

@@ -4,20 +4,24 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('sessions_app', '0006_when_last_heard'),
+        ("sessions_app", "0006_when_last_heard"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='sessionsummary',
-            name='curation',
-            field=models.JSONField(default=dict, help_text='Movies that people accepted and rejected, and for which reasons.'),
+            model_name="sessionsummary",
+            name="curation",
+            field=models.JSONField(
+                default=dict, help_text="Movies that people accepted and rejected, and for which reasons."
+            ),
         ),
         migrations.AddField(
-            model_name='sessionsummary',
-            name='pictures',
-            field=models.JSONField(default=list, help_text='A few micrographs of the leading run whose pictures are kept with the archive.'),
+            model_name="sessionsummary",
+            name="pictures",
+            field=models.JSONField(
+                default=list,
+                help_text="A few micrographs of the leading run whose pictures are kept with the archive.",
+            ),
         ),
     ]

@@ -411,7 +411,8 @@ def test_an_archived_session_takes_nothing_and_says_what_to_do(pipeline, picture
     ):
         assert answer.status_code == 409
         assert "archived" in answer.json()["detail"]
-    assert pipeline.rows().keys() == {"a"}
+    assert list(Micrograph.objects.values_list("name", flat=True)) == ["a"]
+    assert client.get(f"{url}micrographs/").status_code == 410
 
 
 def test_archived_meanwhile_is_noticed_under_the_lock(pipeline, monkeypatch):
