@@ -122,6 +122,7 @@ def server(site: Site, places: list[Place], rounds: int) -> None:
                 for kind, path in kinds:
                     if kind == "data, anew":
                         place.post(pipeline)
+                        time.sleep(0.3)  # For so long at most all hear the same.
                     path = path.removeprefix("../") if path.startswith("../") else path
                     if kind == "map":
                         whole, place.path = place.path, place.path.replace("/live/", "/")
