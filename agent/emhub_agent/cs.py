@@ -72,6 +72,15 @@ def columns(path: str) -> list[str]:
         return [column.name for column in _open(handle).columns]
 
 
+def without_rows(path: str) -> Rows:
+    """Return a table's columns without their rows. Raises as ``columns``."""
+    with open(path, "rb") as handle:
+        return {
+            column.name: np.empty((0, *column.shape), object if column.type == "|O" else column.type)
+            for column in _open(handle).columns
+        }
+
+
 def chunks(path: str, wanted: Wanted) -> Iterator[Rows]:
     """Yield the wanted columns of a table, some thousand rows at a time; text as arrays of bytes.
 
@@ -249,29 +258,44 @@ class CsdatTable:
         heap = b""
         if any(column.type == "|O" for column in self.columns):
             heap = self.handle.read()
+        plain: list[Column] = []
         for column in self.columns:
             # Every text is looked for, wanted or not: the heap comes last, and it is what a cut file lacks.
             if not wanted(column.name) and column.type != "|O":
                 continue
-            data = np.frombuffer(self._bytes(column), column.dtype.base).reshape((self.rows, *column.shape))
+            if column.type != "|O" and column.name not in self.compressed:
+                plain.append(column)
+                continue
+            data = self._values(column, 0, self.rows)
             if column.type == "|O":
                 last = int(data.max(initial=0))
                 if last >= len(heap) or heap.find(b"\0", last) < 0:
                     raise ValueError("the file is not whole")
                 texts.add(column.name)
+                data = data.astype(np.uint32) if last < 2**32 else data
             if wanted(column.name):
-                values[column.name] = data
+                # Of millions of rows with the same value one is kept.
+                is_one = bool((data == data[:1]).all())
+                values[column.name] = np.broadcast_to(data[:1].copy(), data.shape) if is_one else data
+            del data
         for start in range(0, self.rows, CHUNK):
             part = {name: data[start : start + CHUNK] for name, data in values.items()}
-            yield {name: _texts(data, heap) if name in texts else data for name, data in part.items()}
+            rows = {name: _texts(data, heap) if name in texts else data for name, data in part.items()}
+            for column in plain:
+                rows[column.name] = self._values(column, start, min(CHUNK, self.rows - start))
+            yield rows
 
-    def _bytes(self, column: Column) -> bytes | bytearray:
+    def _values(self, column: Column, first: int, rows: int) -> np.ndarray:
+        """Return some of a column's rows; of one that is compressed all."""
         place, count = self.places[column.name]
-        self.handle.seek(place)
-        data = _exactly(self.handle, count)
+        width = column.dtype.itemsize
         if column.name in self.compressed:
-            return lz4_block(data, self.rows * column.dtype.itemsize)
-        return data
+            self.handle.seek(place)
+            data: bytes | bytearray = lz4_block(_exactly(self.handle, count), self.rows * width)
+        else:
+            self.handle.seek(place + first * width)
+            data = _exactly(self.handle, rows * width)
+        return np.frombuffer(data, column.dtype.base).reshape((-1, *column.shape))
 
 
 def _texts(offsets: np.ndarray, heap: bytes) -> np.ndarray:

@@ -20,6 +20,7 @@ import socket
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,8 @@ RECENT = 500
 MOST_PICKS = 50_000
 # Motion up to this dose (e⁻/Å²) is early, as RELION tells it.
 EARLY_DOSE = 4.0
+# So many exposures are worked on at once, and so many files of pictures at most looked for at one look.
+BLOCK, LOOKED_FOR = 8192, 5000
 # Loose files are looked for in so many folders below the one given, and so many of them are read.
 DEPTH, MOST_FILES = 2, 2000
 
@@ -169,13 +172,24 @@ def motion(
 class Picks(Deferred):
     """The picks of one micrograph, as fractions of its width and height; without ``points`` their number."""
 
-    __slots__ = ("check", "count", "points", "shape")
+    __slots__ = ("all", "check", "count", "first", "shape")
     FIELDS = ("coordinates", "particles")
 
-    def __init__(self, count: int, points: np.ndarray | None = None, shape: tuple[int, int] | None = None):
-        self.count, self.shape = count, shape
-        self.points = points if shape and count <= MOST_PICKS else None
-        self.check = zlib.crc32(np.ascontiguousarray(self.points).tobytes()) if self.points is not None else 0
+    def __init__(
+        self,
+        count: int,
+        all_points: np.ndarray | None = None,
+        shape: tuple[int, int] | None = None,
+        first: int = 0,
+    ):
+        self.count, self.first, self.shape = count, first, shape
+        self.all = all_points if shape and count <= MOST_PICKS else None
+        self.check = zlib.crc32(self.points.tobytes()) if self.all is not None else 0
+
+    @property
+    def points(self) -> np.ndarray:
+        """This micrograph's of the points of all."""
+        return self.all[self.first : self.first + self.count]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Picks) and (self.count, self.check, self.shape) == (
@@ -188,11 +202,14 @@ class Picks(Deferred):
         return hash((self.count, self.check, self.shape))
 
     def load(self) -> dict[str, Any]:
-        if self.points is None or self.shape is None:
+        if self.all is None or self.shape is None:
             return {"coordinates": None, "particles": self.count}
         rows, columns = self.shape
         pixels = self.points.astype(np.float64) * (columns, rows)
         return {"coordinates": np.round(pixels, 2).tolist(), "particles": self.count}
+
+
+NO_PICKS = Picks(0)
 
 
 # what one job tells
@@ -207,7 +224,7 @@ class Source(NamedTuple):
 
 
 class Exposures:
-    """The rows of one group of exposures, a part of the table after the other.
+    """The rows of one group of exposures, some thousand after the other.
 
     Texts, of which each is the path of a file and like its neighbours, are kept packed.
     """
@@ -218,20 +235,53 @@ class Exposures:
         self._parts: list[tuple[cs.Rows, dict[str, tuple[np.dtype, bytes]]]] = []
 
     def add(self, rows: cs.Rows) -> None:
-        texts = {name: values.astype("S") for name, values in rows.items() if values.dtype.kind in "SO"}
-        packed = {name: (values.dtype, zlib.compress(values.tobytes(), 1)) for name, values in texts.items()}
-        self._parts.append(({name: rows[name] for name in rows if name not in packed}, packed))
+        for start in range(0, len(rows["uid"]), BLOCK):
+            plain: cs.Rows = {}
+            packed: dict[str, tuple[np.dtype, bytes]] = {}
+            for name, values in rows.items():
+                part = values[start : start + BLOCK]
+                if values.dtype.kind in "SO":
+                    texts = part.astype("S")
+                    packed[name] = (texts.dtype, zlib.compress(texts.tobytes(), 1))
+                else:
+                    plain[name] = part.copy()
+            self._parts.append((plain, packed))
 
-    def parts(self) -> Iterator[cs.Rows]:
+    def parts(self, uids: np.ndarray) -> Iterator[cs.Rows]:
+        """Yield the rows of these exposures; their uids are given in ascending order."""
         for rows, packed in self._parts:
-            texts = {
-                name: np.frombuffer(zlib.decompress(data), dtype) for name, (dtype, data) in packed.items()
-            }
-            yield {**rows, **texts}
+            wanted = _is_among(rows["uid"], uids)
+            if not wanted.any():
+                continue
+            found = {name: values[wanted] for name, values in rows.items() if len(values) == len(wanted)}
+            for name, (dtype, data) in packed.items():
+                texts = np.frombuffer(zlib.decompress(data), dtype)
+                if len(texts) == len(wanted):
+                    found[name] = texts[wanted]
+            yield found
 
-    def uids(self) -> Iterator[int]:
-        for rows, _ in self._parts:
-            yield from rows["uid"].tolist()
+    def uids(self) -> np.ndarray:
+        return np.concatenate([rows["uid"] for rows, _ in self._parts] or [np.empty(0, np.uint64)])
+
+
+#: The fields of a micrograph, and what it has pictures of.
+FIELDS = (
+    "defocus_u",
+    "defocus_v",
+    "defocus_angle",
+    "phase_shift",
+    "ctf_resolution",
+    "ctf_score",
+    "ice_thickness",
+    "rejected",
+    "motion",
+    "picks",
+)
+KINDS = ("micrograph", "psd")
+
+#: What was told of one micrograph: the values of ``FIELDS``, and of each kind what tells whether its picture
+#: is another. There are thousands of them, and this takes less than a dictionary each.
+Seen = tuple[Any, ...]
 
 
 class Told:
@@ -239,11 +289,13 @@ class Told:
 
     def __init__(self) -> None:
         self.state: tuple | None = None
-        self.micrographs: dict[str, dict[str, Any]] = {}
+        self.micrographs: dict[str, Seen] = {}
         self.names: dict[int, str] = {}  # by uid
         self.owners: dict[str, int] = {}  # uids by name
-        self.pictures: dict[tuple[str, str], int] = {}
-        self.missing: dict[tuple[str, str], tuple[str, ...]] = {}  # which are not there yet, and their paths
+        #: Pictures to be given when there is room: the exposures' uids, and kinds.
+        self.todo: dict[int, tuple[str, ...]] = {}
+        #: The newest that were not there when there was, by kind and name, and their paths.
+        self.missing: dict[tuple[str, str], tuple[str, ...]] = {}
         self.geometry: dict[str, Any] = {}
         # The newest trajectories and how their files were: they may come, or be completed, after their row.
         self.trajectories: list[tuple[str, Signature | None]] = []
@@ -347,7 +399,7 @@ class JobFiles:
             exposures = Exposures(source.group)
             for name in source.files:
                 for rows in self.reader.table(name, EXPOSURE_COLUMNS):
-                    if "uid" in rows:
+                    if "uid" in rows and len(rows["uid"]):
                         geometry = geometry or _geometry(rows)
                         exposures.add(rows)
             found.append(exposures)
@@ -359,10 +411,8 @@ class JobFiles:
         picks: dict[int, Picks] = {}
         names: dict[int, str] = {}
         for source in mine:
-            found = Particles(names, is_joined=not self.is_loose)
-            for name in source.files:
-                found.add(self.reader.table(name, PARTICLE_COLUMNS))
-            for micrograph, more in found.by_micrograph():
+            found = Particles(self.reader, names, is_joined=not self.is_loose)
+            for micrograph, more in found.by_micrograph(source.files):
                 # A particle is in one group of a job's; where it is not, the larger group is the whole.
                 if micrograph not in picks or picks[micrograph].count < more.count:
                     picks[micrograph] = more
@@ -416,114 +466,144 @@ class JobFiles:
 
 
 class Particles:
-    """The particles of one group, from files that are joined on uid."""
+    """The particles of one group, from files that are joined on uid.
 
-    def __init__(self, names: dict[int, str], is_joined: bool):
-        self.names, self.is_joined = names, is_joined
+    There may be millions of them: a file is read a part after the other, and what is kept of each particle is
+    its place and the number of its micrograph.
+    """
+
+    def __init__(self, reader: CryosparcReader, names: dict[int, str], is_joined: bool):
+        self.reader, self.names, self.is_joined = reader, names, is_joined
         self.shapes: dict[int, tuple[int, int]] = {}  # (rows, columns) by micrograph
-        self.files: list[dict[str, np.ndarray]] = []
+        self._numbers: dict[int, int] = {}  # in the order in which they are found, by uid
+        self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
         self._unnumbered: dict[str, int] = {}
 
-    def add(self, parts: Iterable[cs.Rows]) -> None:
-        found: dict[str, list[np.ndarray]] = {}
-        for part in parts:
-            if "uid" not in part:
-                return
-            found.setdefault("uid", []).append(part["uid"])
-            paths = part.get("location/micrograph_path", part.get("blob/path"))
-            numbers = part.get("location/micrograph_uid")
-            if numbers is not None:
-                self._describe(numbers, paths, part.get("location/micrograph_shape"))
-            elif paths is not None:
-                numbers = self._micrographs(paths)
-            if numbers is not None:
-                found.setdefault("micrograph", []).append(numbers)
-            for name in ("location/center_x_frac", "location/center_y_frac"):
-                if name in part:
-                    found.setdefault(name, []).append(part[name].astype(np.float32))
-        # There may be millions: one column after the other, so that they are not all there twice.
-        self.files.append({name: np.concatenate(found.pop(name)) for name in list(found)})
-
-    def _describe(self, numbers: np.ndarray, paths: np.ndarray | None, shapes: np.ndarray | None) -> None:
-        """Take up the names and sizes of these micrographs."""
-        known, first = np.unique(numbers, return_index=True)
-        for uid, place in zip(known.tolist(), first.tolist()):
-            path = _path(paths[place]) if paths is not None else ""
-            if path:
-                self.names.setdefault(uid, name_of_micrograph(path))
-            if shapes is not None and shapes.shape[1] == 2:
-                rows, columns = (int(value) for value in shapes[place])
-                if 0 < rows < 2**20 and 0 < columns < 2**20:
-                    self.shapes.setdefault(uid, (rows, columns))
-
-    def _micrographs(self, paths: np.ndarray) -> np.ndarray:
-        """Return the micrographs' uids that stand in these paths, a number of their own for those without."""
-        known, places = np.unique(paths, return_inverse=True)
-        if known.ndim != 1:
-            raise ValueError("a path is not one text")
-        codes = np.empty(len(known), dtype=np.uint64)
-        for place, value in enumerate(known.tolist()):
-            path = _path(value)
-            uid = uid_of(path)
-            if uid is None or uid >= 2**64:
-                name = posixpath.basename(path)
-                uid = self._unnumbered.setdefault(name, 2**64 - 1 - zlib.crc32(name.encode()))
-            codes[place] = uid
-            if path:
-                self.names.setdefault(uid, name_of_micrograph(path))
-        return codes[places.ravel()]
-
-    def by_micrograph(self) -> Iterator[tuple[int, Picks]]:
-        having = [file for file in self.files if "micrograph" in file]
-        located = [file for file in having if set(file) >= LOCATED]
-        others = [file for file in having if not set(file) >= LOCATED]
+    def by_micrograph(self, files: Iterable[str]) -> Iterator[tuple[int, Picks]]:
+        """Yield the micrographs' uids and picks. Raises OSError, and ValueError naming the file."""
+        columns = {name: self.reader.columns(name) for name in files}
+        columns = {name: found for name, found in columns.items() if "uid" in found}
+        having = [name for name, found in columns.items() if found & NAMING]
+        located = [name for name in having if columns[name] >= LOCATED]
+        others = [name for name in having if name not in located]
         chosen = (located or others)[:1] if self.is_joined else located + others
+        wanted: np.ndarray | None = None  # uids, sorted
+        if self.is_joined:
+            for name in columns:
+                uids = np.empty(0, np.uint64) if name in chosen else self._uids(name)
+                if len(uids):
+                    wanted = uids if wanted is None else wanted[_is_among(wanted, uids)]
         taken: list[np.ndarray] = []
-        pieces: dict[int, list[tuple[int, np.ndarray | None]]] = {}
-        for file in chosen:
-            keep = np.ones(len(file["uid"]), dtype=bool)
-            if self.is_joined:
-                for other in self.files:
-                    if other is not file and "uid" in other:
-                        keep &= _is_in(file["uid"], other["uid"])
-            else:
+        numbers: list[np.ndarray] = []
+        places: list[np.ndarray] = []
+        for name in chosen:
+            own: list[np.ndarray] = []
+            for part in self.reader.table(name, PARTICLE_COLUMNS):
+                micrographs = self._micrographs(part)
+                keep = np.ones(len(part["uid"]), dtype=bool)
+                if wanted is not None:
+                    keep &= _is_among(part["uid"], wanted)
                 for uids in taken:
-                    keep &= ~_is_in(file["uid"], uids)
-                taken.append(file["uid"])
-            index = np.flatnonzero(keep)
-            index = index[np.argsort(file["micrograph"][index], kind="stable")]
-            places = None
-            if set(file) >= LOCATED:
-                places = np.stack([file[name][index] for name in sorted(LOCATED)], axis=1)
-            micrographs, starts, counts = np.unique(
-                file["micrograph"][index], return_index=True, return_counts=True
-            )
-            for uid, start, count in zip(micrographs.tolist(), starts.tolist(), counts.tolist()):
-                points = None if places is None else places[start : start + count]
-                pieces.setdefault(uid, []).append((count, points))
-        for uid, found in pieces.items():
-            total = sum(count for count, _ in found)
-            points = [part for _, part in found if part is not None and _are_places(part)]
-            if len(points) < len(found):
-                yield uid, Picks(total)
-            else:
-                whole = points[0] if len(points) == 1 else np.concatenate(points)
-                yield uid, Picks(total, whole, self.shapes.get(uid))
+                    keep &= ~_is_among(part["uid"], uids)
+                numbers.append(micrographs[keep])
+                if columns[name] >= LOCATED:
+                    found = np.stack([part[each][keep] for each in sorted(LOCATED)], axis=1)
+                    places.append(found.astype(np.float32, copy=False))
+                else:
+                    places.append(np.full((int(keep.sum()), 2), np.nan, np.float32))
+                if name != chosen[-1]:
+                    own.append(part["uid"])
+            if own:
+                taken.append(np.sort(np.concatenate(own)))
+        if not numbers:
+            return
+        del wanted, taken
+        yield from self._grouped(_joined(numbers), _joined(places))
+
+    def _grouped(self, numbers: np.ndarray, places: np.ndarray) -> Iterator[tuple[int, Picks]]:
+        if not (numbers[1:] >= numbers[:-1]).all():
+            order = np.argsort(numbers, kind="stable")
+            numbers, places = numbers[order], places[order]
+            del order
+        counts = np.bincount(numbers, minlength=len(self._numbers))
+        starts = np.cumsum(counts) - counts
+        for uid, start, count in zip(self._numbers, starts.tolist(), counts.tolist()):
+            if count and _are_places(places[start : start + count]):
+                yield uid, Picks(count, places, self.shapes.get(uid), start)
+            elif count:
+                yield uid, Picks(count)
+
+    def _uids(self, name: str) -> np.ndarray:
+        """Return the sorted uids of a file that has nothing else of them but perhaps names."""
+        found = []
+        for part in self.reader.table(name, NAMING | {"uid", "location/micrograph_shape"}):
+            if len(part) > 1:
+                self._micrographs(part)
+            found.append(part["uid"])
+        uids = _joined(found) if found else np.empty(0, np.uint64)
+        uids.sort()
+        return uids
+
+    def _micrographs(self, part: cs.Rows) -> np.ndarray:
+        """Return the number of each particle's micrograph, and take up the names and sizes of new ones."""
+        paths = part.get("location/micrograph_path", part.get("blob/path"))
+        uids = part.get("location/micrograph_uid")
+        if uids is not None:
+            known, first, places = np.unique(uids, return_index=True, return_inverse=True)
+            known = known.tolist()
+        elif paths is not None:
+            texts, first, places = np.unique(paths, return_index=True, return_inverse=True)
+            known = [self._uid_in(_path(text)) for text in texts.tolist()]
+        else:
+            return np.zeros(len(part["uid"]), dtype=np.uint32)
+        shapes = part.get("location/micrograph_shape")
+        for place in np.argsort(first):
+            uid, row = known[place], first[place]
+            self._numbers.setdefault(uid, len(self._numbers))
+            path = _path(paths[row]) if paths is not None and uid not in self.names else ""
+            if path:
+                self.names[uid] = name_of_micrograph(path)
+            if shapes is not None and shapes.shape[1] == 2 and uid not in self.shapes:
+                rows, columns = (int(value) for value in shapes[row])
+                if 0 < rows < 2**20 and 0 < columns < 2**20:
+                    self.shapes[uid] = self._sizes.setdefault((rows, columns), (rows, columns))
+        numbers = np.fromiter((self._numbers[uid] for uid in known), np.uint32, len(known))
+        return numbers[places.ravel()]
+
+    def _uid_in(self, path: str) -> int:
+        """Return the micrograph's uid that stands in a path, a number of its own for one without."""
+        uid = uid_of(path)
+        if uid is None or uid >= 2**64:
+            name = posixpath.basename(path)
+            uid = self._unnumbered.setdefault(name, 2**64 - 1 - zlib.crc32(name.encode()))
+        return uid
 
 
 LOCATED = {"location/center_x_frac", "location/center_y_frac"}
+#: By which a particle's micrograph is known.
+NAMING = {"location/micrograph_uid", "location/micrograph_path", "blob/path"}
 
 
-def _is_in(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Tell which values are among the others; as ``numpy.isin``, in a fraction of its memory."""
-    if not len(others):
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Return the parts as one, and leave none of them."""
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
+    return whole
+
+
+def _is_among(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Tell which values are among others that are in ascending order."""
+    if not len(ordered):
         return np.zeros(len(values), dtype=bool)
-    others = np.sort(others)
     found = np.empty(len(values), dtype=bool)
     for start in range(0, len(values), cs.CHUNK):
         part = values[start : start + cs.CHUNK]
-        places = np.minimum(np.searchsorted(others, part), len(others) - 1)
-        found[start : start + cs.CHUNK] = others[places] == part
+        places = np.minimum(np.searchsorted(ordered, part), len(ordered) - 1)
+        found[start : start + cs.CHUNK] = ordered[places] == part
     return found
 
 
@@ -564,6 +644,11 @@ class Row:
         self.pixel: float | None = None
         self.dose: float | None = None
         self.frames: int | None = None
+
+    @property
+    def pictures(self) -> tuple[tuple[str, ...], ...]:
+        """Of each of ``KINDS`` the paths of its picture, of which the first there is drawn."""
+        return tuple(filter(None, (self.thumbnail, self.image))), (self.psd,) if self.psd else ()
 
 
 class CryosparcReader(Reader):
@@ -637,6 +722,14 @@ class CryosparcReader(Reader):
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
+    def columns(self, name: str) -> set[str]:
+        """Return the names of a table's columns that are as CryoSPARC writes them. Raises as ``table``."""
+        try:
+            found = cs.without_rows(self.place(name))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        return {column for column, values in found.items() if _is_usual(column, values)}
+
     def groups(self, uid: str) -> list[cs.Result]:
         """Return a job's results by its .csg files, and where there are none by its files' names."""
         folder = self.place(uid)
@@ -687,7 +780,9 @@ class CryosparcReader(Reader):
             branches = [Branch(name, "", tuple(jobs), True)] if jobs else []
         else:
             branches = self._branches(jobs)
-        return [self._news(jobs, branch) for branch in branches]
+        runs = [self._news(jobs, branch) for branch in branches]
+        self.backlog = sum(len(self._told[run.key].todo) for run in runs)
+        return runs
 
     def forget(self, key: str) -> None:
         self._told.pop(key, None)
@@ -867,7 +962,7 @@ class CryosparcReader(Reader):
 
     def _has_rows(self, name: str) -> bool:
         files = self._files.get(name)
-        return files is not None and any(True for group in files.exposures for _ in group.uids())
+        return files is not None and any(len(group.uids()) for group in files.exposures)
 
     @staticmethod
     def _below(name: str, children: Mapping[str, set[str]]) -> set[str]:
@@ -887,31 +982,20 @@ class CryosparcReader(Reader):
         files = [self._files[name] for name in branch.jobs]
         state = tuple((each.job.uid, each.serial, each.job.status) for each in files)
         changes: dict[str, dict[str, Any]] = {}
+        fresh: set[int] = set()
         if state != told.state or any(signature(path) != there for path, there in told.trajectories):
-            rows = self._merge(files)
-            micrographs, pictures, told.trajectories = self._describe(told, rows, self._picks(files))
-            changes = _changes(told.micrographs, micrographs)
-            # Only what tells whether a picture's paths are others is kept of the thousands of them.
-            marks = {place: hash(paths) for place, paths in pictures.items()}
-            told.missing = {place: paths for place, paths in told.missing.items() if place in pictures}
-            told.missing.update(
-                (place, paths)
-                for place, paths in pictures.items()
-                if told.pictures.get(place) != marks[place]
-            )
-            told.state, told.micrographs, told.pictures = state, micrographs, marks
+            try:
+                changes, fresh = self._compare(told, files)
+            except BaseException:
+                # Half of it counts as told and was not: the next look tells everything.
+                self.forget(branch.key)
+                raise
+            told.state = state
             told.geometry = {}
             for each in files:
                 told.geometry.update(each.geometry)
-            del rows, pictures
         news = RunNews(branch.key, self._info(branch, files, told.geometry), self._run_status(files), changes)
-        for place, paths in list(told.missing.items()):
-            path = next((path for path in map(self.place, paths) if os.path.exists(path)), None)
-            if path is not None:
-                del told.missing[place]
-                news.pictures.append(Picture(place[0], path, micrograph=place[1]))
-        for place in list(told.missing)[:-RECENT]:
-            del told.missing[place]
+        self._find_pictures(news, told, files, fresh)
         for each in files:
             self._tell_classes(news, told, each)
             self._tell_events(news, told, each)
@@ -979,63 +1063,51 @@ class CryosparcReader(Reader):
 
     # rows
 
-    def _merge(self, files: list[JobFiles]) -> dict[int, Row]:
-        """Return what the jobs of a branch tell of each exposure, later jobs over earlier ones."""
-        rows: dict[int, Row] = {}
-        for each in files:
-            verdicts: dict[int, bool] = {}
-            sorts_out = any(group.is_rejected for group in each.exposures)
-            for group in each.exposures:
-                for part in group.parts():
-                    self._merge_part(rows, part)
-                    if sorts_out and (group.is_rejected or group.is_accepted):
-                        for uid in part["uid"].tolist():
-                            verdicts[uid] = verdicts.get(uid, False) or group.is_rejected
-            for uid, is_rejected in verdicts.items():
-                rows[uid].fields["rejected"] = is_rejected
-        return rows
+    def _merged(self, files: list[JobFiles], uids: np.ndarray) -> Iterator[tuple[int, Row]]:
+        """Yield each of these exposures and what the jobs of a branch tell of it, later jobs over earlier."""
+        for start in range(0, len(uids), BLOCK):
+            block = uids[start : start + BLOCK]
+            rows = {uid: Row() for uid in block.tolist()}
+            block = np.sort(block)
+            for each in files:
+                verdicts: dict[int, bool] = {}
+                sorts_out = any(group.is_rejected for group in each.exposures)
+                for group in each.exposures:
+                    for part in group.parts(block):
+                        self._merge_part(rows, part)
+                        if sorts_out and (group.is_rejected or group.is_accepted):
+                            for uid in part["uid"].tolist():
+                                verdicts[uid] = verdicts.get(uid, False) or group.is_rejected
+                for uid, is_rejected in verdicts.items():
+                    rows[uid].fields["rejected"] = is_rejected
+            yield from rows.items()
 
     @staticmethod
     def _merge_part(rows: dict[int, Row], part: cs.Rows) -> None:
-        columns = {name: values for name, values in part.items() if len(values) == len(part["uid"])}
+        columns = [(part[name], take) for name, take in TAKEN if name in part]
         for place, uid in enumerate(part["uid"].tolist()):
-            row = rows.get(uid)
-            if row is None:
-                row = rows[uid] = Row()
-            for name, take in TAKEN:
-                values = columns.get(name)
-                if values is not None:
-                    take(row, values[place])
+            row = rows[uid]
+            for values, take in columns:
+                take(row, values[place])
 
-    def _describe(
-        self, told: Told, rows: dict[int, Row], picks: tuple[dict[int, Picks], dict[int, str], set[int]]
-    ) -> tuple[
-        dict[str, dict[str, Any]],
-        dict[tuple[str, str], tuple[str, ...]],
-        list[tuple[str, Signature | None]],
-    ]:
-        """Return {movie: fields}, {(kind, movie): paths} and the newest trajectories' files.
+    def _compare(self, told: Told, files: list[JobFiles]) -> tuple[dict[str, dict[str, Any]], set[int]]:
+        """Return what is new of the micrographs, by name, and the uids of those with new pictures.
 
-        Of a picture's paths the first there is drawn.
+        Everything is noted as told, pictures as to be given.
         """
-        micrographs: dict[str, dict[str, Any]] = {}
-        pictures: dict[tuple[str, str], tuple[str, ...]] = {}
+        changes: dict[str, dict[str, Any]] = {}
+        fresh: set[int] = set()
         trajectories: deque[tuple[str, Signature | None]] = deque(maxlen=RECENT)
-        found, names, looked_at = picks
-        uid_by_stem = {_IMAGE.sub("", row.movie or row.micrograph): uid for uid, row in rows.items()}
-        by_uid: dict[int, Picks] = {}
-        for number, picked in found.items():
-            # The same movie has another uid where it was imported anew.
-            uid = number
-            if number not in rows:
-                uid = uid_by_stem.get(_IMAGE.sub("", names.get(number, "")), number)
-            if uid not in by_uid or by_uid[uid].count < picked.count:
-                by_uid[uid] = picked
-        for uid in [*rows, *(uid for uid in by_uid if uid not in rows)]:
-            row = rows.get(uid) or Row()
+        known = _in_order([group.uids() for each in files for group in each.exposures])
+        picks, names, looked_at = self._picks(files)
+        picks = self._by_exposure(files, known, picks, names)
+        gone = set(told.micrographs)
+        alone = set(picks).difference(known.tolist())
+        for uid, row in chain(self._merged(files, known), ((uid, Row()) for uid in picks if uid in alone)):
             name = self._name(told, uid, row, names.get(uid, ""))
             if not name:
                 continue
+            gone.discard(name)
             fields = row.fields
             if row.path and row.pixel:
                 place = self.place(row.path)
@@ -1043,17 +1115,76 @@ class CryosparcReader(Reader):
                 trajectories.append((place, state))
                 if state is not None:
                     fields["motion"] = Motion(place, state, row.pixel, row.dose, row.frames)
-            if uid in by_uid:
-                fields["picks"] = by_uid[uid]
+            if uid in picks:
+                fields["picks"] = picks[uid]
             elif uid in looked_at:
-                fields["picks"] = Picks(0)
-            micrographs[name] = fields
-            images = tuple(filter(None, (row.thumbnail, row.image)))
-            if images:
-                pictures["micrograph", name] = images
-            if row.psd:
-                pictures["psd", name] = (row.psd,)
-        return micrographs, pictures, list(trajectories)
+                fields["picks"] = NO_PICKS
+            before = told.micrographs.get(name)
+            marks = tuple(hash(paths) if paths else None for paths in row.pictures)
+            told.micrographs[name] = (*map(fields.get, FIELDS), *marks)
+            changed = _changed(before, fields)
+            if changed or before is None:
+                changes[name] = changed
+            old = before[len(FIELDS) :] if before is not None else (None,) * len(KINDS)
+            kinds = tuple(kind for kind, was, now in zip(KINDS, old, marks) if now not in (None, was))
+            if kinds:
+                waiting = told.todo.pop(uid, ())
+                told.todo[uid] = tuple(kind for kind in KINDS if kind in kinds or kind in waiting)
+                fresh.add(uid)
+        for name in gone:
+            changes[name] = _changed(told.micrographs.pop(name), {})
+        told.trajectories = list(trajectories)
+        return changes, fresh
+
+    def _by_exposure(
+        self, files: list[JobFiles], known: np.ndarray, picks: dict[int, Picks], names: dict[int, str]
+    ) -> dict[int, Picks]:
+        """Return the picks by the uids of these exposures: the same movie may have been imported anew."""
+        uids = set(known.tolist())
+        if uids.issuperset(picks):
+            return picks
+        by_stem = {
+            _IMAGE.sub("", row.movie or row.micrograph): uid for uid, row in self._merged(files, known)
+        }
+        found: dict[int, Picks] = {}
+        for number, picked in picks.items():
+            uid = number if number in uids else by_stem.get(_IMAGE.sub("", names.get(number, "")), number)
+            if uid not in found or found[uid].count < picked.count:
+                found[uid] = picked
+        return found
+
+    def _find_pictures(self, news: RunNews, told: Told, files: list[JobFiles], fresh: set[int]) -> None:
+        """Give as many pictures as there is room for, the newest last because they are sent first."""
+        for place in [place for place in told.missing if place[1] not in told.micrographs]:
+            del told.missing[place]
+        before = list(told.missing)
+        for place in before:
+            paths = told.missing.pop(place)
+            self._tell_picture(news, told, place, paths)
+        older = iter(list(told.missing))
+        looked_for = 0
+        while told.todo and len(news.pictures) < self.room and looked_for < LOOKED_FOR:
+            count = min(len(told.todo), max(1, (self.room - len(news.pictures)) // len(KINDS)), RECENT)
+            looked_for += count * len(KINDS)
+            taken = dict(told.todo.popitem() for _ in range(count))
+            for uid, row in self._merged(files, np.fromiter(taken, np.uint64, count)):
+                name = told.names.get(uid, "")
+                for kind, paths in zip(KINDS, row.pictures):
+                    if kind in taken[uid] and paths and name in told.micrographs:
+                        told.missing.pop((kind, name), None)
+                        if len(told.missing) >= RECENT and uid in fresh:
+                            told.missing.pop(next(older, ("", "")), None)
+                        self._tell_picture(news, told, (kind, name), paths)
+        news.pictures.reverse()
+
+    def _tell_picture(
+        self, news: RunNews, told: Told, place: tuple[str, str], paths: tuple[str, ...]
+    ) -> None:
+        path = next((path for path in map(self.place, paths) if os.path.exists(path)), None)
+        if path is not None:
+            news.pictures.append(Picture(place[0], path, micrograph=place[1]))
+        elif len(told.missing) < RECENT:
+            told.missing[place] = paths
 
     def _name(self, told: Told, uid: int, row: Row, other: str) -> str:
         """Return the movie's name, the same from look to look; none where two movies cannot be told apart."""
@@ -1106,7 +1237,9 @@ class CryosparcReader(Reader):
                 picks.update(each.picks or {})
                 names.update(each.names)
             return picks, names, set()
-        looked_at = {uid for group in chosen.exposures if not group.is_rejected for uid in group.uids()}
+        looked_at = {
+            uid for group in chosen.exposures if not group.is_rejected for uid in group.uids().tolist()
+        }
         is_done = STATUSES.get(chosen.job.status) == "finished"
         return chosen.picks or {}, chosen.names, looked_at if is_done else set()
 
@@ -1302,18 +1435,22 @@ def _is_ctf(job: cs.Job) -> bool:
     )
 
 
-def _changes(old: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return what to send so that ``old`` becomes ``new``; fields that are gone become None."""
-    changes = {}
-    for name in {**old, **new}:
-        before, fields = old.get(name), new.get(name, {})
-        if before is None:
-            changes[name] = dict(fields)
-            continue
-        changed = {key: value for key, value in fields.items() if before.get(key) != value}
-        for key, value in before.items():
-            if key not in fields:
-                changed.update(dict.fromkeys(value.FIELDS if isinstance(value, (Motion, Picks)) else (key,)))
-        if changed:
-            changes[name] = changed
-    return changes
+def _changed(before: Seen | None, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what to send so that a micrograph has these fields; those that are gone become None."""
+    if before is None:
+        return dict(fields)
+    changed: dict[str, Any] = {}
+    for field, was in zip(FIELDS, before):
+        now = fields.get(field)
+        if now is None and was is not None:
+            changed.update(dict.fromkeys(was.FIELDS if isinstance(was, (Motion, Picks)) else (field,)))
+        elif now != was:
+            changed[field] = now
+    return changed
+
+
+def _in_order(parts: list[np.ndarray]) -> np.ndarray:
+    """Return each uid of these once, in the order in which they are found."""
+    every = np.concatenate([*parts, np.empty(0, np.uint64)])
+    _, first = np.unique(every, return_index=True)
+    return every[np.sort(first)]
