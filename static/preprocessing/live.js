@@ -45,11 +45,14 @@
   new MutationObserver(() => throughput.redraw()).observe(document.documentElement, { attributeFilter: ["data-bs-theme"] });
   // So many more rows than at first, and the first choice is made anew.
   const GROWN = 6000;
+  // ms: no sooner again, however many older exposures come in between.
+  const RELOAD = 20000;
   let current = null; // The run as last told, null before the first.
   let changedAt = null;
   let lastConnection = null;
   let lastVerdict = null;
   let first = 0; // Rows of the first load.
+  let loadedAt = 0;
   let anew = false;
   let paused = false;
   let held = { fresh: 0, touched: new Set(), histograms: null, throughput: null, shifts: false };
@@ -248,14 +251,14 @@
   function take(data) {
     anew = false;
     const { touched, fresh } = columns.merge(data.micrographs);
-    if (data.micrographs.reset) first = columns.length;
+    if (data.micrographs.reset) [first, loadedAt] = [columns.length, Date.now()];
     if (paused) {
       held.fresh += Math.max(0, fresh);
       for (const id of touched) held.touched.add(id);
       Object.assign(held, { histograms: data.histograms, throughput: data.throughput, shifts: data.beam_shifts });
       sayPaused();
     } else draw(touched, data.histograms, data.throughput, data.beam_shifts);
-    if (columns.stale || columns.length > first + GROWN) start();
+    if ((columns.stale || columns.length > first + GROWN) && Date.now() - loadedAt > RELOAD) start();
   }
 
   const SAID = {

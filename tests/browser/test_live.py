@@ -421,6 +421,33 @@ def test_all_charts_and_histograms_follow_the_zoom(page, pipeline, address):
     expect(charts).to_have_attribute("data-view", "all")
 
 
+def test_of_many_micrographs_extremes_are_drawn_and_every_one_when_zoomed_in(page, pipeline, address):
+    for first in range(0, 4000, 1000):
+        pipeline.micrographs(first, 1000)
+    pipeline.micrographs(1500, 1, ctf_resolution=9.5)
+    page.goto(address)
+    said = page.locator("[data-part]")
+    expect(said).to_contain_text("All 4,000 micrographs: extremes and medians are drawn")
+    expect(page.locator("[data-series=motion_total] [data-histogram]")).to_have_attribute(
+        "data-count", "4000"
+    )
+    assert page.evaluate("EMhubLive.columns.length") < 3000
+    assert 9.5 in page.evaluate("EMhubLive.columns.series.ctf_resolution")
+    for _ in range(3):
+        page.keyboard.press("+")
+    expect(said).to_contain_text(re.compile(r"^50\d of 4,000 micrographs in view, 100% of them usable$"))
+    expect(page.locator("[data-series=motion_total] [data-histogram]")).to_have_attribute(
+        "data-count", re.compile(r"^50\d$")
+    )
+    page.keyboard.press("0")
+    pipeline.micrographs(4000, 2)
+    expect(page.locator("[data-viewer=total]")).to_have_text("4,002", timeout=PATIENCE)
+    expect(page.locator("[data-viewer=name]")).to_have_text("movie_4001.tiff")
+    expect(page.locator("[data-series=motion_total] [data-histogram]")).to_have_attribute(
+        "data-count", "4002"
+    )
+
+
 def usable(page):
     return page.locator("[data-verdict=usable]")
 
