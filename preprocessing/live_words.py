@@ -1,4 +1,4 @@
-"""What the live page says in words: a session's state in one sentence, a micrograph's values with their units."""
+"""What the live page says in words of a micrograph: its values with their units, in the digits that people read."""
 
 from collections.abc import Collection, Mapping
 
