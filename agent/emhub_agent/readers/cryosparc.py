@@ -17,6 +17,7 @@ import os
 import posixpath
 import re
 import socket
+import sys
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -48,7 +49,7 @@ MOST_PICKS = 50_000
 # Motion up to this dose (e⁻/Å²) is early, as RELION tells it.
 EARLY_DOSE = 4.0
 # So many exposures are worked on at once, and so many files of pictures at most looked for at one look.
-BLOCK, LOOKED_FOR = 8192, 5000
+BLOCK, LOOKED_FOR = 4096, 5000
 # Loose files are looked for in so many folders below the one given, and so many of them are read.
 DEPTH, MOST_FILES = 2, 2000
 
@@ -494,10 +495,9 @@ class Particles:
                 if len(uids):
                     wanted = uids if wanted is None else wanted[_is_among(wanted, uids)]
         taken: list[np.ndarray] = []
-        numbers: list[np.ndarray] = []
-        places: list[np.ndarray] = []
+        numbers, places = bytearray(), bytearray()  # which grow where they are
         for name in chosen:
-            own: list[np.ndarray] = []
+            own = bytearray()
             for part in self.reader.table(name, PARTICLE_COLUMNS):
                 micrographs = self._micrographs(part)
                 keep = np.ones(len(part["uid"]), dtype=bool)
@@ -505,20 +505,19 @@ class Particles:
                     keep &= _is_among(part["uid"], wanted)
                 for uids in taken:
                     keep &= ~_is_among(part["uid"], uids)
-                numbers.append(micrographs[keep])
+                numbers += micrographs[keep].tobytes()
                 if columns[name] >= LOCATED:
                     found = np.stack([part[each][keep] for each in sorted(LOCATED)], axis=1)
-                    places.append(found.astype(np.float32, copy=False))
+                    places += found.astype(np.float32, copy=False).tobytes()
                 else:
-                    places.append(np.full((int(keep.sum()), 2), np.nan, np.float32))
+                    places += np.full((int(keep.sum()), 2), np.nan, np.float32).tobytes()
                 if name != chosen[-1]:
-                    own.append(part["uid"])
-            if own:
-                taken.append(np.sort(np.concatenate(own)))
-        if not numbers:
-            return
+                    own += part["uid"].astype(np.uint64, copy=False).tobytes()
+            taken.append(np.sort(np.frombuffer(own, np.uint64)))
         del wanted, taken
-        yield from self._grouped(_joined(numbers), _joined(places))
+        yield from self._grouped(
+            np.frombuffer(numbers, np.uint32), np.frombuffer(places, np.float32).reshape(-1, 2)
+        )
 
     def _grouped(self, numbers: np.ndarray, places: np.ndarray) -> Iterator[tuple[int, Picks]]:
         if not (numbers[1:] >= numbers[:-1]).all():
@@ -535,12 +534,12 @@ class Particles:
 
     def _uids(self, name: str) -> np.ndarray:
         """Return the sorted uids of a file that has nothing else of them but perhaps names."""
-        found = []
+        found = bytearray()
         for part in self.reader.table(name, NAMING | {"uid", "location/micrograph_shape"}):
             if len(part) > 1:
                 self._micrographs(part)
-            found.append(part["uid"])
-        uids = _joined(found) if found else np.empty(0, np.uint64)
+            found += part["uid"].astype(np.uint64, copy=False).tobytes()
+        uids = np.frombuffer(found, np.uint64)
         uids.sort()
         return uids
 
@@ -562,7 +561,7 @@ class Particles:
             self._numbers.setdefault(uid, len(self._numbers))
             path = _path(paths[row]) if paths is not None and uid not in self.names else ""
             if path:
-                self.names[uid] = name_of_micrograph(path)
+                self.names[uid] = sys.intern(name_of_micrograph(path))
             if shapes is not None and shapes.shape[1] == 2 and uid not in self.shapes:
                 rows, columns = (int(value) for value in shapes[row])
                 if 0 < rows < 2**20 and 0 < columns < 2**20:
@@ -582,17 +581,6 @@ class Particles:
 LOCATED = {"location/center_x_frac", "location/center_y_frac"}
 #: By which a particle's micrograph is known.
 NAMING = {"location/micrograph_uid", "location/micrograph_path", "blob/path"}
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Return the parts as one, and leave none of them."""
-    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
-    end = len(whole)
-    while parts:
-        part = parts.pop()
-        whole[end - len(part) : end] = part
-        end -= len(part)
-    return whole
 
 
 def _is_among(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
@@ -1208,7 +1196,7 @@ class CryosparcReader(Reader):
             self.warn(name, "is the name of more than one exposure; only the first is posted")
             name = ""
         else:
-            told.owners[stem] = uid
+            told.owners[sys.intern(stem)] = uid
         told.names[uid] = name
         return name
 
