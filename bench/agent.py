@@ -1,14 +1,17 @@
-"""What the agent costs a processing machine: a RELION project of 50,000 micrographs, followed.
+"""What the agent costs a processing machine: a project of 50,000 micrographs, followed.
 
-    .venv/bin/python -m bench.agent [--micrographs 50000] [--picks 100] [--seconds 60] [--project FOLDER]
+    .venv/bin/python -m bench.agent [--program relion] [--micrographs 50000] [--picks 100] [--seconds 60]
+        [--project FOLDER]
 
-A synthetic RELION 5 project is written (tables, the micrographs' own STAR files and their picks, no images), and
-`emhub-agent run` follows it in a process of its own, posting to a stand-in site that answers at once and keeps
-nothing. Measured, with the process's own processor time and memory as the kernel counts them:
+A synthetic project is written, without images: of RELION 5 (tables, the micrographs' own STAR files and their
+picks), of CryoSPARC 4 (`--program cryosparc`) or of Scipion 3 (`--program scipion`). `emhub-agent run` follows it in
+a process of its own, posting to a stand-in site that answers at once and keeps nothing. Measured, with the process's
+own processor time and memory as the kernel counts them:
 
 - the first look, to the last answer; and that look's reading alone, in this process;
 - looks that find nothing new, in this process, and as a share of one core over so many seconds in the agent;
-- looks after ten new rows in each table;
+- looks after ten new rows in each table; of CryoSPARC, whose jobs write their tables once they are done, after
+  a job was done again that rejects ten micrographs more;
 - the largest memory the agent ever had.
 """
 
@@ -22,9 +25,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
+from bench import projects
 from bench.machine import describe
 
 SESSION = "bench-20261123-01"
@@ -222,23 +228,49 @@ def write_project(root: Path, count: int, picks: int) -> None:
         place.write_text(OPTICS + loop(block, columns, map(row, range(count))))
 
 
-def grow(root: Path, first: int, count: int, picks: int) -> None:
+def grow(root: Path, first: int, count: int, picks: int) -> int:
     for number in range(first, first + count):
         movie_file(root, number)
         pick_file(root, number, picks)
     for path, (_, _, row) in TABLES.items():
         with open(root / path, "a") as handle:
             handle.writelines(f"{row(number)}\n" for number in range(first, first + count))
+    return count
+
+
+def count_relion(root: Path) -> int:
+    with open(root / "AutoPick/job004/autopick.star") as handle:
+        return sum(line.startswith("MotionCorr/") for line in handle)
+
+
+class Program(NamedTuple):
+    """How a program's project is written, counted and changed; a change tells how many micrographs it added."""
+
+    first_file: str
+    write: Callable[[Path, int, int], None]
+    count: Callable[[Path], int]
+    change: Callable[[Path, int, int, int], int]
+
+
+PROGRAMS = {
+    "relion": Program("default_pipeline.star", write_project, count_relion, grow),
+    "cryosparc": Program(
+        "J1/job.json", projects.write_cryosparc, projects.count_cryosparc, projects.change_cryosparc
+    ),
+    "scipion": Program(
+        "project.sqlite", projects.write_scipion, projects.count_scipion, projects.grow_scipion
+    ),
+}
 
 
 # -- Measuring ---------------------------------------------------------------------------------------------
 
 
-def reading(root: Path, count: int, picks: int) -> int:
+def reading(name: str, root: Path, count: int, picks: int) -> int:
     """Time the reader alone in this process; return how many micrographs there are afterwards."""
-    from emhub_agent.readers.relion import RelionReader
+    from emhub_agent.readers import READERS
 
-    reader = RelionReader(str(root))
+    reader = READERS[name](str(root))
     first, found = timed(reader.look)
     assert len(found[0].micrographs) == count, len(found[0].micrographs)
     del found
@@ -247,15 +279,14 @@ def reading(root: Path, count: int, picks: int) -> int:
     idle = sorted(timed(reader.look)[0] for _ in range(9))[4]
     grown = []
     for _ in range(5):
-        grow(root, count, 10, picks)
-        count += 10
+        count += PROGRAMS[name].change(root, count, 10, picks)
         seconds, found = timed(reader.look)
         assert len(found[0].micrographs) == 10, len(found[0].micrographs)
         grown.append(seconds)
     print(f"first look                        {first * 1000:9.1f} ms processor time")
     print(f"a look that finds nothing new     {idle * 1000:9.1f} ms, 1/{first / idle:.0f} of the first")
     print(
-        f"a look after ten new micrographs  {sorted(grown)[2] * 1000:9.1f} ms, 1/{first / sorted(grown)[2]:.0f}"
+        f"a look after ten changed          {sorted(grown)[2] * 1000:9.1f} ms, 1/{first / sorted(grown)[2]:.0f}"
     )
     return count
 
@@ -269,10 +300,10 @@ def timed(call):
 class Process:
     """The agent in a process of its own, and what the kernel says of it."""
 
-    def __init__(self, root: Path, url: str, interval: float):
+    def __init__(self, name: str, root: Path, url: str, interval: float):
         config = root.parent / "bench-agent.toml"
         config.write_text(
-            f'site = "{url}"\ninterval = {interval}\n[[watch]]\nprogram = "relion"\nplace = "{root}"\n'
+            f'site = "{url}"\ninterval = {interval}\n[[watch]]\nprogram = "{name}"\nplace = "{root}"\n'
             f'session = "{SESSION}"\n'
         )
         self.process = subprocess.Popen(
@@ -298,10 +329,10 @@ class Process:
         self.process.wait(30)
 
 
-def following(root: Path, count: int, seconds: float, interval: float) -> None:
+def following(name: str, root: Path, count: int, picks: int, seconds: float, interval: float) -> None:
     sink = Sink()
     start = time.monotonic()
-    agent = Process(root, sink.url, interval)
+    agent = Process(name, root, sink.url, interval)
     try:
         while sink.micrographs < count:
             if agent.process.poll() is not None:
@@ -320,12 +351,12 @@ def following(root: Path, count: int, seconds: float, interval: float) -> None:
         )
         before, sent = agent.processor(), sink.micrographs
         start = time.monotonic()
-        for turn in range(6):
-            grow(root, count + turn * 10, 10, 100)
+        for _ in range(6):
+            count += PROGRAMS[name].change(root, count, 10, picks)
             time.sleep(interval)
         share = (agent.processor() - before) / (time.monotonic() - start)
         print(
-            f"while ten arrive at every look    {share * 100:9.2f} % of a core, {sink.micrographs - sent} posted"
+            f"while ten change at every look    {share * 100:9.2f} % of a core, {sink.micrographs - sent} posted"
         )
         print(f"memory at the end                 {agent.memory()[1]:9.0f} MB at most")
     finally:
@@ -337,6 +368,7 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    options.add_argument("--program", choices=PROGRAMS, default="relion")
     options.add_argument("--micrographs", type=int, default=50_000)
     options.add_argument("--picks", type=int, default=100)
     options.add_argument("--seconds", type=float, default=60)
@@ -348,15 +380,15 @@ def main() -> None:
         f"load average {os.getloadavg()[0]:.1f}; {given.micrographs:,} micrographs of {given.picks} picks each"
     )
     with tempfile.TemporaryDirectory(prefix="emhub-bench-") as folder:
-        root = Path(given.project or folder) / "relion"
+        name = given.program
+        root = Path(given.project or folder) / name
         count = given.micrographs
-        if not (root / "default_pipeline.star").exists():
-            write_project(root, count, given.picks)
+        if not (root / PROGRAMS[name].first_file).exists():
+            PROGRAMS[name].write(root, count, given.picks)
         else:
-            with open(root / "AutoPick/job004/autopick.star") as handle:
-                count = sum(line.startswith("MotionCorr/") for line in handle)
-        count = reading(root, count, given.picks)
-        following(root, count, given.seconds, given.interval)
+            count = PROGRAMS[name].count(root)
+        count = reading(name, root, count, given.picks)
+        following(name, root, count, given.picks, given.seconds, given.interval)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"(this process, which read it too: {peak:.0f} MB)")
 

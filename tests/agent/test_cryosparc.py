@@ -163,6 +163,93 @@ def test_pictures_are_thumbnails_and_spectra(root):
         assert all(word in picture.path and os.path.exists(picture.path) for picture in of_kind)
 
 
+def test_pictures_are_given_as_there_is_room(root):
+    reader = read(root)
+    reader.room = 4
+    given = []
+    for _ in range(5):
+        pictures = [picture for picture in only(reader).pictures if picture.kind != "class_average"]
+        given.append((len(pictures), reader.backlog))
+        assert len(pictures) <= 4
+        if len(given) == 1:
+            # What is told last is sent first, and that is the newest.
+            assert pictures[-1].micrograph == project.movie(6)
+    assert given == [(4, 4), (4, 2), (4, 0), (0, 0), (0, 0)]
+
+
+def test_a_picture_that_comes_late_is_given_then(root, made):
+    paths = [path for path in made if "thumb" in path or "ctf_diag" in path]
+    for path in paths:
+        (root / path).unlink()
+    reader = read(root)
+    assert [picture.kind for picture in only(reader).pictures] == ["class_average"] * 3
+    project.write(root, {paths[0]: made[paths[0]]})
+    [picture] = only(reader).pictures
+    assert picture.path.endswith(paths[0])
+    assert only(reader).pictures == []
+
+
+def test_of_pictures_that_are_not_there_the_newest_are_looked_for(root, made, monkeypatch):
+    monkeypatch.setattr("emhub_agent.readers.cryosparc.RECENT", 4)
+    paths = [path for path in made if "thumb" in path or "ctf_diag" in path]
+    for path in paths:
+        (root / path).unlink()
+    reader = read(root)
+    only(reader)
+    project.write(root, {path: made[path] for path in paths})
+    assert {picture.micrograph for picture in only(reader).pictures} == {project.movie(5), project.movie(6)}
+
+
+def test_particles_in_any_order_are_the_same_picks(root, made, tmp_path):
+    other = project.write(tmp_path / "CS-other", made)
+    order = np.random.default_rng(1).permutation(len(project.particles(6, 5)["uid"]))
+    found = project.particles(6, 5)
+    shuffled = {name: values[order] for name, values in found.items()}
+    project.write(
+        other,
+        {
+            "J6/J6_passthrough_particles.cs": project.table(
+                {"uid": shuffled["uid"], **project.location(shuffled)}
+            )
+        },
+    )
+    expected, picks = (
+        {name: sent(fields)["coordinates"] or [] for name, fields in only(read(place)).micrographs.items()}
+        for place in (root, other)
+    )
+    assert sum(map(len, picks.values())) == 5 * 4
+    assert {name: sorted(places) for name, places in picks.items()} == {
+        name: sorted(places) for name, places in expected.items()
+    }
+
+
+def test_exposures_are_compared_a_block_at_a_time(root, monkeypatch):
+    whole = {name: sent(fields) for name, fields in only(read(root)).micrographs.items()}
+    monkeypatch.setattr("emhub_agent.readers.cryosparc.BLOCK", 2)
+    reader = read(root)
+    news = only(reader)
+    assert {name: sent(fields) for name, fields in news.micrographs.items()} == whole
+    assert list(news.micrographs) == list(whole)
+
+
+def test_a_comparison_that_breaks_off_leaves_nothing_untold(root, monkeypatch):
+    reader = read(root)
+    original = CryosparcReader._name
+    seen = []
+
+    def fail(self, told, uid, row, other):
+        seen.append(uid)
+        if len(seen) == 4:
+            raise MemoryError
+        return original(self, told, uid, row, other)
+
+    monkeypatch.setattr(CryosparcReader, "_name", fail)
+    with pytest.raises(MemoryError):
+        reader.look()
+    monkeypatch.setattr(CryosparcReader, "_name", original)
+    assert len(only(reader).micrographs) == 6
+
+
 def test_an_idle_look_tells_nothing(root):
     reader = read(root)
     only(reader)
