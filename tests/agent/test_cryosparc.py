@@ -553,6 +553,30 @@ def test_nothing_outside_of_the_project_is_read(tmp_path, made, caplog):
     assert all("defocus_u" in row for row in news.micrographs.values())
 
 
+def test_a_link_beside_files_that_are_read_is_not_followed(tmp_path, made):
+    outside = tmp_path / "elsewhere.npy"
+    root = project.write(tmp_path / "CS-x", made)
+    [first, *_] = sorted((root / "J2" / "motioncorrected").glob("*_traj.npy"))
+    first.rename(outside)
+    first.symlink_to(outside)
+    found = {name: sent(fields) for name, fields in only(read(root)).micrographs.items()}
+    assert [name for name, fields in found.items() if "motion_total" not in fields] == [project.movie(1)]
+    followed = only(read(root, settings={"follow_links": True}))
+    assert "motion_total" in sent(followed.micrographs[project.movie(1)])
+
+
+def test_a_folder_that_becomes_a_link_is_not_followed(tmp_path, made):
+    root = project.write(tmp_path / "CS-x", made)
+    reader = read(root)
+    assert "motion" in only(reader).micrographs[project.movie(1)]
+    (root / "J2" / "motioncorrected").rename(tmp_path / "elsewhere")
+    (root / "J2" / "motioncorrected").symlink_to(tmp_path / "elsewhere")
+    reader.forget("P3/J1")
+    news = only(reader)
+    assert len(news.micrographs) == 6
+    assert not any("motion" in fields for fields in news.micrographs.values())
+
+
 def test_jobs_that_descend_from_each_other_end(tmp_path):
     root = tmp_path / "p"
     with_job(root, "J1", "import_movies", ["J2"])

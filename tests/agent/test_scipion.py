@@ -752,7 +752,8 @@ def damaged(data, changes, length):
 )
 @given(changes=BYTES, length=st.sampled_from([1.0, 1.0, 1.0, 0.6, 0.2]))
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_damage_does_worse_than_a_named_error(pristine, name, changes, length):
+def test_no_damage_does_worse_than_a_named_error(pristine, monkeypatch, name, changes, length):
+    monkeypatch.setattr("emhub_agent.readers.scipion.PAUSE", 0)
     whole = (pristine / name).read_bytes()
     try:
         (pristine / name).write_bytes(damaged(whole, changes, length))

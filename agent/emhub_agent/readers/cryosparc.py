@@ -671,6 +671,7 @@ class CryosparcReader(Reader):
         self._warned: set[tuple[str, str]] = set()
         self._given = (key or "")[:150]
         self._has_left = False
+        self._inside: set[str] = set()
         folders = self._folders()
         has_jobs = any(signature(os.path.join(root, name, "job.json")) for name in folders)
         is_project = bool(folders) or signature(os.path.join(root, "project.json")) is not None
@@ -688,8 +689,18 @@ class CryosparcReader(Reader):
     def place(self, name: str) -> str:
         """Return the path of a file that the project names relative to itself; one that is never there
         where it leads out of the folder."""
+        name = name.lstrip(">")
+        folder, base = posixpath.split(name)
+        full = os.path.join(self.root, name)
+        # Thousands of files lie in few folders: the way to each is looked at once in a look.
+        is_plain = base not in ("", ".", "..") and "\0" not in name and not os.path.islink(full)
+        if is_plain and folder in self._inside:
+            return full
         try:
-            return self.folder.path(name.lstrip(">"))
+            path = self.folder.path(name)
+            if is_plain:
+                self._inside.add(folder)
+            return path
         except OSError as error:
             if not self._has_left:
                 log.warning("%s. Others like it are left out without a word.", error)
@@ -748,6 +759,7 @@ class CryosparcReader(Reader):
     # the interface
 
     def look(self) -> list[RunNews]:
+        self._inside.clear()
         jobs = self._loose_jobs() if self.is_loose else self._read_jobs()
         for uid in [uid for uid in self._files if uid not in jobs]:
             del self._files[uid]

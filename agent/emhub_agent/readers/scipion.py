@@ -127,6 +127,8 @@ LOOKED_FOR = 5000
 ATTEMPTS = 10
 #: Seconds that a lock on the project is waited for before the first look is given up.
 FIRST_PATIENCE = 20.0
+#: Seconds between the attempts to read a project that is being made.
+PAUSE = 0.05
 
 
 class Output(NamedTuple):
@@ -1279,7 +1281,7 @@ class ScipionReader(Reader):
             except ValueError:
                 if attempt == 9:
                     raise
-                time.sleep(0.05)
+                time.sleep(PAUSE)
         raise AssertionError
 
     def _current(self, protocol: Protocol, known: Protocol | None) -> Protocol:
