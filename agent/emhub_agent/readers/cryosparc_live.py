@@ -55,6 +55,8 @@ STATUSES = {
 }
 UNSEEN = ("go_to_found", "found", "check")
 PICKERS = ("template", "blob", "manual")
+#: No micrograph has more; a document that says so is broken.
+MOST_PICKS = 10_000_000
 
 
 class Trouble(Exception):
@@ -699,7 +701,7 @@ class Exposure:
             return None
         for kind in (picker,) if picker in PICKERS else PICKERS:
             count = _number(self.attributes.get(f"total_{kind}_picks"))
-            if count:
+            if count and 0 < count <= MOST_PICKS:
                 return int(count)
         return 0
 
