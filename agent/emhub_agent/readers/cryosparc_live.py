@@ -55,8 +55,6 @@ STATUSES = {
 }
 UNSEEN = ("go_to_found", "found", "check")
 PICKERS = ("template", "blob", "manual")
-#: No micrograph has more; a document that says so is broken.
-MOST_PICKS = 10_000_000
 
 
 class Trouble(Exception):
