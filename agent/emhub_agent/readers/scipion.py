@@ -118,7 +118,7 @@ EARLY = 4.0
 #: Rows that one query takes; between two of them the writer may write.
 CHUNK = 2000
 #: Reading a growing file again from its start, for rows changed in place, takes at most this share of time.
-SHARE = 0.05
+SHARE = 0.02
 #: So many of the newest pictures that are not there yet are looked for at every look.
 RECENT = 500
 #: So many files of pictures at most are looked for at one look.
