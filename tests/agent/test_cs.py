@@ -90,6 +90,34 @@ def test_a_table_of_many_rows_comes_in_parts(tmp_path, write, monkeypatch):
 
 
 @FORMATS
+def test_a_column_of_one_value_comes_whole(tmp_path, write, monkeypatch):
+    monkeypatch.setattr(cs, "CHUNK", 1000)
+    found = {
+        "uid": np.arange(2500, dtype="u8"),
+        "ctf/df1_A": np.full(2500, 12000.5, "f4"),
+        "location/micrograph_shape": np.tile(np.array([64, 96], dtype="u4"), (2500, 1)),
+        "movie_blob/path": np.array(["J1/imported/a.tif"] * 2500),
+    }
+    parts = list(cs.chunks(written(tmp_path, write(found)), lambda name: True))
+    assert [len(part["uid"]) for part in parts] == [1000, 1000, 500]
+    assert parts[1]["uid"].tolist() == list(range(1000, 2000))
+    for part in parts:
+        assert set(part["ctf/df1_A"].tolist()) == {12000.5}
+        assert part["location/micrograph_shape"].tolist() == [[64, 96]] * len(part["uid"])
+        assert set(part["movie_blob/path"].tolist()) == {b"J1/imported/a.tif"}
+
+
+@FORMATS
+def test_the_columns_without_their_rows(tmp_path, write):
+    path = written(tmp_path, write(TABLE))
+    empty, [rows] = cs.without_rows(path), cs.chunks(path, lambda name: True)
+    assert list(empty) == cs.columns(path) == list(TABLE)
+    for name, values in empty.items():
+        assert values.shape == (0, *rows[name].shape[1:])
+        assert values.dtype.kind == rows[name].dtype.kind
+
+
+@FORMATS
 def test_an_empty_table(tmp_path, write):
     path = written(tmp_path, write({name: values[:0] for name, values in TABLE.items()}))
     assert cs.read(path) == {}
