@@ -6,7 +6,7 @@ pipeline begins with is written once instead: see microscopes.tokens and preproc
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 
 from django.db import InterfaceError, OperationalError, connection
 
@@ -21,23 +21,73 @@ class Columns(tuple):
         return self is other
 
 
+class _Plain:
+    """A driver's cursor with Django's errors and Django's refusal of a broken transaction, and nothing else of it.
+
+    Django's own wraps, measures and rewrites each statement, which takes as long as running a short one.
+    """
+
+    __slots__ = ("_driver", "_rewrite")
+
+    def __init__(self, driver, rewrite):
+        self._driver, self._rewrite = driver, rewrite
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._driver.close()
+
+    def execute(self, sql: str, values: Sequence = ()):
+        connection.validate_no_broken_transaction()
+        with connection.wrap_database_errors:
+            self._driver.execute(self._rewrite(sql), values)
+
+    def executemany(self, sql: str, rows):
+        connection.validate_no_broken_transaction()
+        with connection.wrap_database_errors:
+            self._driver.executemany(self._rewrite(sql), rows)
+
+    def fetchone(self):
+        with connection.wrap_database_errors:
+            return self._driver.fetchone()
+
+    def fetchall(self):
+        with connection.wrap_database_errors:
+            return self._driver.fetchall()
+
+
+@lru_cache(maxsize=500)
+def _with_question_marks(sql: str) -> str:
+    """A statement with Django's %s as SQLite has it. Only placeholders and doubled signs are in it."""
+    return sql.replace("%s", "?").replace("%%", "%")
+
+
+def _as_it_is(sql: str) -> str:
+    return sql
+
+
 def cursor():
-    """Django's cursor, on PostgreSQL one whose statements are prepared once they have been asked a few times.
+    """A cursor for plain statements; on PostgreSQL they are prepared once they have been asked a few times.
 
     The ORM binds values into the text, so that PostgreSQL plans each statement anew, which takes longer than running
-    a short one. OPTIONS has the number of times (prepare_threshold).
+    a short one. OPTIONS has the number of times (prepare_threshold). Where queries are logged or wrapped (tests that
+    count them, DEBUG) it is Django's own.
     """
-    # A prepared statement has no text for Django's log of queries.
-    if connection.vendor != "postgresql" or connection.queries_logged:
+    if connection.queries_logged or connection.execute_wrappers:
         return connection.cursor()
-    from django.db.backends.postgresql.base import ServerBindingCursor
-
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     driver = connection.connection
+    if connection.vendor == "sqlite":
+        return _Plain(driver.cursor(), _with_question_marks)
+    if connection.vendor != "postgresql":
+        return connection.cursor()
+    from django.db.backends.postgresql.base import ServerBindingCursor
+
     usual, driver.cursor_factory = driver.cursor_factory, ServerBindingCursor
     try:
-        return connection.cursor()
+        return _Plain(connection.create_cursor(), _as_it_is)
     finally:
         driver.cursor_factory = usual
 
