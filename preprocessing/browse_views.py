@@ -12,6 +12,7 @@ from preprocessing import archive, browse, ingest, live, packed, reduction
 from preprocessing.curation import VERDICTS, AlreadyUndone, judge, undo
 from preprocessing.histograms import MEASURES
 from preprocessing.live_views import JSONView, Refused, SessionMixin, json_response, number
+from preprocessing.live_words import digits
 from preprocessing.models import Coordinates, CurationAct, Micrograph
 from preprocessing.reading import image_url
 from preprocessing.state import limits_of
@@ -88,7 +89,12 @@ class MicrographsPage(SessionMixin, TemplateView):
         measures = []
         if run is not None:
             measures = [
-                {"name": name, "label": MEASURES[name].label, "unit": MEASURES[name].unit}
+                {
+                    "name": name,
+                    "label": MEASURES[name].label,
+                    "unit": MEASURES[name].unit,
+                    "digits": digits(name),
+                }
                 for name in packed.table(run).sent
             ]
         of_session = [session.name]

@@ -224,8 +224,8 @@ def columns(table: packed.Table, places: np.ndarray) -> dict:
 
     `number` is the image number; `acquired` and `reported` are seconds since 1970 (UTC); `flags` adds 1 for the
     micrograph's picture, 2 for its power spectrum's, 4 where the pipeline rejected it, 8 and 16 where a person
-    accepted or rejected it; `series` has the quantities that were ever sent, in the unit shown and a digit finer
-    than people read them; `angle` is that of the astigmatism (°).
+    accepted or rejected it; `series` has the quantities that were ever sent, in the unit shown and finer than
+    people read them; `angle` is that of the astigmatism (°).
     """
     rows = table.rows[places]
     angle = table.column("defocus_angle")[places]
@@ -237,7 +237,7 @@ def columns(table: packed.Table, places: np.ndarray) -> dict:
         "reported": _seconds_of(rows["reported"]),
         "flags": rows["flags"].copy(),
         "series": {
-            key: np.round(table.measure(key)[places], live_words.digits(key) + 1)
+            key: np.round(table.measure(key)[places], live_words.digits_sent(key))
             for key in SERIES
             if key in table.sent
         },
@@ -298,7 +298,7 @@ def look(table: packed.Table, view: View) -> dict:
     if not complete:
         medians = reduction.medians(table, order, x, keys)
         for key in keys:
-            medians["series"][key] = np.round(medians["series"][key], live_words.digits(key) + 1)
+            medians["series"][key] = np.round(medians["series"][key], live_words.digits_sent(key))
     return {
         "reset": True,
         "total": len(table),
@@ -331,8 +331,8 @@ def pair(run: ProcessingRun, view: View, across: str, up: str) -> dict:
     found = reduction.scatter(table, order, across, up)
     places = found["places"]
     return {
-        "x": np.round(table.measure(across)[places], live_words.digits(across) + 1),
-        "y": np.round(table.measure(up)[places], live_words.digits(up) + 1),
+        "x": np.round(table.measure(across)[places], live_words.digits_sent(across)),
+        "y": np.round(table.measure(up)[places], live_words.digits_sent(up)),
         "id": table.rows["id"][places],
         "count": found["count"],
         "total": found["total"],
@@ -386,7 +386,7 @@ def _beam_shifts(table: packed.Table) -> dict:
 def _plain(medians: dict) -> dict:
     """Rounded as people read them; None for unknown."""
     return {
-        key: None if np.isnan(value) else round(float(value), live_words.digits(key) + 1)
+        key: None if np.isnan(value) else round(float(value), live_words.digits_sent(key))
         for key, value in medians.items()
     }
 

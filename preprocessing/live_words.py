@@ -22,6 +22,14 @@ def digits(key: str) -> int:
     return DIGITS.get(key, USUAL_DIGITS)
 
 
+def digits_sent(key: str) -> int:
+    """How many decimals of a measure a page is sent, to draw, to take medians of and to round as people read it.
+
+    Two finer than that: of a single one more, 5 in 100 would be rounded up twice (12.148, 12.15, 12.2).
+    """
+    return digits(key) + 2
+
+
 def values(row: Mapping, sent: Collection[str]) -> list[dict]:
     """A micrograph's values, from its stored columns, as rows of key, label, text (None: unknown) and unit.
 

@@ -6,7 +6,7 @@ import orjson
 from preprocessing import packed, reduction
 from preprocessing.histograms import MEASURES
 from preprocessing.live import SERIES, dump
-from preprocessing.live_words import digits
+from preprocessing.live_words import digits_sent
 from preprocessing.models import ProcessingRun
 from preprocessing.verdict import bounds_of
 
@@ -63,6 +63,6 @@ def _places(table: packed.Table, bounds, square: str | None) -> dict:
         "usable": np.bincount(place, weights=good[rows], minlength=len(codes)).astype(np.int64),
         "x": np.round(medians.pop("stage_x"), 3),
         "y": np.round(medians.pop("stage_y"), 3),
-        "medians": {key: np.round(medians[key], digits(key) + 1) for key in keys},
+        "medians": {key: np.round(medians[key], digits_sent(key)) for key in keys},
         "units": {key: MEASURES[key].unit for key in keys},
     }

@@ -131,7 +131,7 @@
       ? element("img", { src: row.picture, alt: "", loading: "lazy", decoding: "async" })
       : element("span", { class: "browse-none" });
     const line = element("span", { class: "browse-line" }, element("span", {}, format.integer(row.number)));
-    if (!small && value !== null && value !== undefined) line.append(element("span", {}, `${value}${measure.unit && measure.unit !== "relative" ? ` ${measure.unit}` : ""}`));
+    if (!small && value !== null && value !== undefined) line.append(element("span", {}, `${format.fixed(value, measure.digits)}${measure.unit && measure.unit !== "relative" ? ` ${measure.unit}` : ""}`));
     const made = element("button", { type: "button", class: "browse-tile", "data-id": row.id, "data-state": row.state, title: row.name || `Micrograph ${row.number}` }, picture, line, ...mark(row.state));
     if (row.id === state.id && !small) made.setAttribute("aria-current", "true");
     return made;

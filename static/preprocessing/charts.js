@@ -10,6 +10,8 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const ink = () => css("--live-ink");
   const faint = () => css("--live-faint");
+  const withUnit = (value, { digits, unit }) =>
+    `${format.fixed(value, digits)}${unit === "°" || !unit ? "" : " "}${unit}`;
   const titled = (label, unit) => (unit ? `${label} (${unit})` : label);
 
   function axis(label, more = {}) {
@@ -117,7 +119,7 @@
     }
 
     #show(view) {
-      const { key, label, digits, unit } = this.facts;
+      const { key, label } = this.facts;
       const column = this.charts.columns.series[key];
       const values = view.order.map((row) => (row < 0 ? null : column[row]));
       const line = view.line(key, values);
@@ -133,7 +135,7 @@
         this.#draw(data);
       }
       this.#describe(null);
-      const said = `median ${format.fixed(this.middle, digits)} ${unit}.`;
+      const said = `median ${withUnit(this.middle, this.facts)}.`;
       this.place.setAttribute(
         "aria-label",
         `${label} of ${format.integer(view.rows)} micrographs against ${view.title.toLowerCase()}: ${said}`,
@@ -261,14 +263,13 @@
     }
 
     #describe(at) {
-      const { digits, unit } = this.facts;
       if (!known(at) || !this.plot || !known(this.plot.data[1][at])) {
-        return write(this.readout, `median ${format.fixed(this.middle, digits)} ${unit}`);
+        return write(this.readout, `median ${withUnit(this.middle, this.facts)}`);
       }
       const row = this.view.order[at];
       const number = format.integer(this.charts.columns.number[row]);
       const time = format.clock(this.charts.columns.time(row));
-      write(this.readout, `${format.fixed(this.plot.data[1][at], digits)} ${unit} · image ${number} · ${time}`);
+      write(this.readout, `${withUnit(this.plot.data[1][at], this.facts)} · image ${number} · ${time}`);
     }
 
     #drawMore(plot) {

@@ -75,7 +75,7 @@ class TestColumns:
         )
         block = ask(client, session).json()["micrographs"]
         assert block["series"] == {
-            "ctf_resolution": [3.46, None],
+            "ctf_resolution": [3.456, None],
             "defocus": [1.45, 0.8],
             "motion_total": [None, 12.34],
             "astigmatism": [100.0, None],
