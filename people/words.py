@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 from django.utils import timezone
 
@@ -25,6 +25,17 @@ def is_known(value) -> bool:
     if value is None or value == "":
         return False
     return not isinstance(value, float | Decimal) or math.isfinite(value)
+
+
+def percent(share: float | None) -> str | None:
+    """ "13%", "0.4%", "<0.1%" of a share of 1; halves go up, as the charts' own scripts round."""
+    if not is_known(share):
+        return None
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    decimals = 1 if 0 < share < 0.0995 else 0
+    value = Decimal(100 * float(share)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+    return f"{value}%"
 
 
 def number(value, decimals: int | None = None) -> str | None:

@@ -173,13 +173,15 @@ def advise(session, state: State, table: Table | None, bounds: Mapping) -> Advic
     share = float(good[newest].mean())
     of = f"of the last {len(newest)}"
     if share >= ADJUST:
-        text = f"{share:.0%} {of} usable{_medians(table, newest)}."
+        text = f"{words.percent(share)} {of} usable{_medians(table, newest)}."
         return Advice("go_on", "ok", "check-circle", "Go on", text)
     reason = _reason(table, bounds, newest)
     if share < STOP:
-        said = "None" if share == 0 else f"Only {share:.0%}"
+        said = "None" if share == 0 else f"Only {words.percent(share)}"
         return Advice("stop", "bad", "sign-stop", "Stop", f"{said} {of} usable{reason}.")
-    return Advice("adjust", "warning", "sliders", "Adjust", f"Only {share:.0%} {of} usable{reason}.")
+    return Advice(
+        "adjust", "warning", "sliders", "Adjust", f"Only {words.percent(share)} {of} usable{reason}."
+    )
 
 
 def _so_far(table: Table | None, bounds: Mapping) -> str:
@@ -188,7 +190,9 @@ def _so_far(table: Table | None, bounds: Mapping) -> str:
     judged, good = reduction.usable(table, bounds)
     if not judged.any():
         return ""
-    return f"{int(good.sum()) / int(judged.sum()):.0%} of {words.number(int(judged.sum()))} usable."
+    return (
+        f"{words.percent(int(good.sum()) / int(judged.sum()))} of {words.number(int(judged.sum()))} usable."
+    )
 
 
 def _medians(table: Table, rows: np.ndarray) -> str:

@@ -1,7 +1,6 @@
 """How medians are written on pages of statistics and samples."""
 
 from django import template
-from django.utils.html import format_html
 
 from people import words
 from people.templatetags.emhub import dash, with_unit
@@ -43,4 +42,4 @@ def session_median(session, quality: Quality):
 
 @register.simple_tag
 def percent(share: float | None):
-    return dash("Nothing was booked") if share is None else format_html("{}%", round(100 * share))
+    return dash("Nothing was booked") if share is None else words.percent(share)

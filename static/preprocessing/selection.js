@@ -10,7 +10,8 @@
   form.addEventListener("change", () => {
     const chosen = boxes.filter((box) => box.checked);
     const particles = chosen.reduce((sum, box) => sum + Number(box.dataset.particles), 0);
-    const share = total ? Math.round((100 * particles) / total) : 0;
+    const percent = total ? (100 * particles) / total : 0;
+    const share = percent.toFixed(percent > 0 && percent < 9.95 ? 1 : 0);
     const open = boxes.map((box) => box.checked).join() === saved ? "" : " Not saved yet.";
     words.textContent = `${chosen.length} good: ${particles.toLocaleString("en-GB")} particles (${share}%).${open}`;
   });

@@ -124,7 +124,7 @@
           make("td", { text: format.integer(places.count[at]) }),
           make("td", { text: share(at) === null ? format.DASH : `${format.fixed(share(at), 0)}%` }),
           make("td", { text: own ? "" : format.fixed(values[at], digits) }),
-          make("td", {}, link ? [make("a", { href: link, text: "Micrographs" })] : []),
+          make("td", {}, link ? [make("a", { href: link, title: "Its micrographs" }, [make("i", { className: "bi bi-images", "aria-hidden": "true" }), make("span", { className: "visually-hidden", text: "Micrographs" })])] : []),
         ]);
         row.addEventListener("mouseenter", () => point(at));
         return row;

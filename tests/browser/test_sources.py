@@ -62,6 +62,12 @@ def decimals(value: float, places: int) -> str:
     return text.lstrip("-") if not text.strip("-0.") else text.replace("-", "−")
 
 
+def percent(share: float) -> str:
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return decimals(100 * share, 1 if 0 < share < 0.0995 else 0) + "%"
+
+
 def written(quantity: str, value: float | None) -> str:
     if value is None:
         return "–"
@@ -79,6 +85,8 @@ class Files:
     # Number, particles and resolution (Å, None where unknown) of each class.
     classes: list[tuple] = field(default_factory=list)
     job: str = ""
+    # Whether the picks' places are there beside their numbers.
+    located: bool = True
     # Names of those that the pipeline's user threw out.
     rejected: tuple = ()
 
@@ -185,7 +193,7 @@ def j209() -> Files:
     ends = ("_particles.mrc", "_patch_aligned_doseweighted")
     found = [movie(path, *ends) for path in paths]
     names = list(dict.fromkeys(found))
-    return Files(names, {"particles": [found.count(name) for name in names]})
+    return Files(names, {"particles": [found.count(name) for name in names]}, located=False)
 
 
 def written_cryosparc(count=8, classes=4) -> Files:
@@ -242,10 +250,13 @@ def look(page, live_server, session, shot):
         assert_viewer(page, files)
         if files.classes:
             assert_live_classes(page, files)
+            assert_panel_stays_clear(page)
+            shot(page, f"{name}-live-scrolled", full_page=False)
         page.evaluate("scrollTo(0, 0)")
         shot(page, f"{name}-live")
         go("micrographs")
         assert_micrographs(page, files)
+        page.evaluate("scrollTo(0, 0)")
         shot(page, f"{name}-micrographs")
         go("classes")
         if files.classes:
@@ -293,7 +304,11 @@ def assert_usable(page, files: Files):
         rejected = files.names[at] in files.rejected
         judged += bool(told) or rejected
         usable += bool(told) and all(told) and not rejected
-    expect(page.locator("[data-verdict=usable]")).to_have_text(f"{decimals(100 * usable / judged, 0)}%")
+    share = percent(usable / judged)
+    expect(page.locator("[data-verdict=usable]")).to_have_text(share)
+    # In words and in the counter the same.
+    if judged >= 10:
+        expect(page.locator("#live-advice")).to_contain_text(share if usable else "None of the last")
     expect(page.locator("[data-note=usable]")).to_have_text(f"{usable} of {judged}")
 
 
@@ -346,6 +361,20 @@ def assert_viewer(page, files: Files):
     expect(name).to_have_text(files.names[first])
 
 
+def assert_panel_stays_clear(page):
+    """The micrograph stays beside the charts: neither below the site's header nor over what comes after them."""
+
+    def box(selector):
+        return page.locator(selector).bounding_box()
+
+    page.evaluate("scrollTo(0, document.querySelector('[data-series=motion_total]').offsetTop)")
+    header, panel = box(".site-header"), box("#live-viewer")
+    assert panel["y"] >= header["y"] + header["height"]
+    page.locator("#live-classes").scroll_into_view_if_needed()
+    panel = box("#live-viewer")
+    assert panel["y"] + panel["height"] <= box("#live-panels")["y"]
+
+
 def most_first(files: Files) -> tuple[list, int]:
     return sorted(files.classes, key=lambda row: (-row[1], row[0])), sum(row[1] for row in files.classes)
 
@@ -361,10 +390,8 @@ def assert_live_classes(page, files: Files):
     expect(figures.locator("[data-part=resolution]")).to_have_text(
         ["" if resolution is None else f"{resolution:.1f} Å" for *_, resolution in classes]
     )
-    share = 100 * classes[0][1] / total
-    expect(figures.first.locator("[data-part=share]")).to_have_text(
-        f"{share:.1f}%" if share < 9.95 else f"{share:.0f}%"
-    )
+    shares = [percent(size / total) for _, size, _ in classes]
+    expect(figures.locator("[data-part=share]")).to_have_text(shares)
 
 
 def assert_micrographs(page, files: Files):
@@ -382,14 +409,14 @@ def assert_micrographs(page, files: Files):
         expect(page.locator('[data-part="number"]')).to_have_text(f"{at + 1:,}")
         expect(page.locator('[data-part="name"]')).to_have_text(files.names[at])
         assert_values(page.locator('[data-part="values"]'), files, at)
-        assert_picks(page, files.values["particles"][at])
+        assert_picks(page, files.values["particles"][at], files.located)
 
 
-def assert_picks(page, picks):
+def assert_picks(page, picks, located):
     switch = page.locator('[data-part="picks-switch"]')
-    if picks is None:
+    if picks is None or not located:
         expect(switch).to_be_hidden()
-    elif switch.is_visible():
+    else:
         expect(page.locator('[data-part="picks-count"]')).to_have_text(f"{picks:,} picks")
 
 
@@ -401,7 +428,7 @@ def assert_classes(page, files: Files):
     expect(page.locator(".class-tile")).to_have_text(
         [
             re.compile(
-                rf"\s*{number}\s+{size:,}\s+{100 * size / total:.0f}%\s+good\s+"
+                rf"\s*{number}\s+{size:,}\s+{percent(size / total)}\s+good\s+"
                 + ("–" if resolution is None else rf"{resolution:.1f}\s*Å")
             )
             for number, size, resolution in classes

@@ -151,3 +151,20 @@ def test_the_exact_time_has_twelve_hours_too():
         assert (
             words.exact(local(2026, 11, 23, 0, 5, 9)).replace(NBSP, " ") == "Mon 23 Nov 2026 12:05:09 am CET"
         )
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (None, None),
+        (0, "0%"),
+        (0.0004, "<0.1%"),
+        (9 / 2374, "0.4%"),
+        (0.0994, "9.9%"),
+        (0.0996, "10%"),
+        (0.125, "13%"),
+        (1.0, "100%"),
+    ],
+)
+def test_shares(share, text):
+    assert words.percent(share) == text
