@@ -235,7 +235,7 @@
       detail.points = found.coordinates || [];
       detail.width = found.width || config.run.width;
       detail.height = found.height || config.run.height;
-      part("picks-count").textContent = `${format.integer(detail.points.length)} picks`;
+      part("picks-count").textContent = `${format.integer(detail.points.length)} pick${detail.points.length === 1 ? "" : "s"}`;
       if (state.detail === detail) drawPicks();
     } catch (error) {
       part("picks-count").textContent = "Picks could not be read";

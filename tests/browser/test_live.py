@@ -607,6 +607,11 @@ def test_the_map_leads_from_squares_to_foil_holes(page, pipeline, session, live_
     expect(page.locator("tbody tr")).to_have_count(3)
     expect(page.locator("[data-place=square2]")).to_contain_text("5.0")
     shot(page, "where")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 800})
+    table = page.locator(".where-list")
+    assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
     page.get_by_role("button", name="square1").click()
     expect(page.locator("#where-sentence")).to_have_text("20 micrographs on 5 foil holes of square1.")
     expect(page.locator("tbody tr")).to_have_count(5)

@@ -417,7 +417,9 @@ def assert_picks(page, picks, located):
     if picks is None or not located:
         expect(switch).to_be_hidden()
     else:
-        expect(page.locator('[data-part="picks-count"]')).to_have_text(f"{picks:,} picks")
+        expect(page.locator('[data-part="picks-count"]')).to_have_text(
+            f"{picks:,} pick{'' if picks == 1 else 's'}"
+        )
 
 
 def assert_classes(page, files: Files):
