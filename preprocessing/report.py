@@ -18,10 +18,12 @@ from fpdf.enums import XPos, YPos
 from PIL import Image
 
 from people import words
-from preprocessing import packed
+from preprocessing import packed, reduction
 from preprocessing.histograms import MEASURES
-from preprocessing.models import ClassAverage, ProcessingRun
+from preprocessing.models import Alert, ClassAverage, ProcessingRun
+from preprocessing.state import limits_of
 from preprocessing.statistics import session_statistics
+from preprocessing.verdict import bounds_of
 from sessions_app.acquisition import FIELDS, LABELS, UNITS
 from sessions_app.images import session_image_dir
 
@@ -33,6 +35,7 @@ BAND, LINE = (201, 221, 240), (0, 114, 178)
 DRAWN = ("defocus", "ctf_resolution", "astigmatism", "motion_total", "ice_thickness", "particles")
 BINS = 80
 CLASSES = 24
+MOST_ALERTS = 20
 PIXELS = 480
 # It tells of every letter that it copies.
 logging.getLogger("fontTools").setLevel(logging.WARNING)
@@ -155,8 +158,11 @@ def report(session, facility: str) -> bytes:
     else:
         fields = session_statistics(session, summary, runs)[str(leading.pk)]
         _results(paper, session, summary, leading, fields)
+        paper.ln(1)
+        paper.text_block(verdict_words(session, leading))
         if len(runs) > 1:
             _runs(paper, runs, leading)
+        _alerts(paper, session)
         _charts(paper, leading)
         _throughput(paper, summary)
         _classes(paper, session, leading)
@@ -167,6 +173,43 @@ def report(session, facility: str) -> bytes:
         paper.head("Notes")
         paper.text_block(session.notes)
     return bytes(paper.output())
+
+
+def verdict_words(session, run: ProcessingRun) -> str:
+    """How much of the run is usable by the session's limits, which it names."""
+    bounds = bounds_of(limits_of(session))
+    judged, good = reduction.usable(packed.table(run), bounds)
+    count = int(judged.sum())
+    if not count:
+        return "No micrograph can be judged by the session's limits."
+    limits = []
+    for name, (low, high) in bounds.items():
+        measure = MEASURES[name]
+        unit = f" {measure.unit}" if measure.unit and measure.unit != "relative" else ""
+        sides = [
+            f"at least {low:g}{unit}" if low is not None else "",
+            f"at most {high:g}{unit}" if high is not None else "",
+        ]
+        limits.append(f"{measure.label} {' and '.join(filter(None, sides))}")
+    by = f" ({'; '.join(limits)})" if limits else ""
+    share = words.percent(int(good.sum()) / count)
+    of = f"{share} of {_count(count, 'micrograph')} are usable"
+    return f"{of} by the session's limits{by} and by what was decided by hand."
+
+
+def _alerts(paper: Paper, session) -> None:
+    found = list(Alert.objects.filter(session=session).order_by("raised_at", "pk")[:MOST_ALERTS])
+    if not found:
+        return
+    paper.head("Alerts")
+    for alert in found:
+        until = "still open" if alert.resolved_at is None else f"until {_clock(alert.resolved_at)}"
+        paper.text_block(f"{_clock(alert.raised_at)}, {until}: {alert.text}", 8.5)
+
+
+def _clock(moment: datetime.datetime) -> str:
+    local = timezone.localtime(moment)
+    return f"{words.day(local.date(), weekday=False)} {words.clock(local)}"
 
 
 def methods(session, run: ProcessingRun, fields: dict[str, dict]) -> str:

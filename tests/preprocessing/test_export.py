@@ -19,6 +19,7 @@ from preprocessing.models import ClassAverage, Exposure, Micrograph, ProcessingR
 from sessions_app.lifecycle import session_archive, session_finish
 from sessions_app.models import SessionSummary
 from tests.factories import (
+    AlertFactory,
     BookingFactory,
     CameraFactory,
     LabFactory,
@@ -230,6 +231,7 @@ def words_of(content: bytes) -> str:
 
 @pytest.mark.parametrize("is_archived", [False, True])
 def test_the_report_says_what_the_session_was(client, member, session, is_archived):
+    AlertFactory(session=session, text="Resolution is beyond 6 Å in most.")
     if is_archived:
         archive(session)
     else:
@@ -246,6 +248,9 @@ def test_the_report_says_what_the_session_was(client, member, session, is_archiv
         "RELION 5.0",
         "Ice was thin.",
         "1 movie accepted and 1 rejected",
+        # Astigmatism is beyond 100 nm where there is any CTF but for what was accepted by hand.
+        "17% of 12 micrographs are usable by the session's limits (CTF resolution at most 6 Å",
+        "Resolution is beyond 6 Å in most.",
         "a total dose of 40 e⁻/Å² in 50 frames",
         "CTF resolution",
         "Total motion",
