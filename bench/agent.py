@@ -30,7 +30,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import projects
 from bench.machine import describe
 
 SESSION = "bench-20261123-01"
@@ -252,15 +251,20 @@ class Program(NamedTuple):
     change: Callable[[Path, int, int, int], int]
 
 
-PROGRAMS = {
-    "relion": Program("default_pipeline.star", write_project, count_relion, grow),
-    "cryosparc": Program(
-        "J1/job.json", projects.write_cryosparc, projects.count_cryosparc, projects.change_cryosparc
-    ),
-    "scipion": Program(
-        "project.sqlite", projects.write_scipion, projects.count_scipion, projects.grow_scipion
-    ),
-}
+PROGRAMS = ("relion", "cryosparc", "scipion")
+
+
+def program(name: str) -> Program:
+    """How this program's projects are made; what the others than RELION need is looked for only then."""
+    if name == "relion":
+        return Program("default_pipeline.star", write_project, count_relion, grow)
+    from bench import projects
+
+    if name == "cryosparc":
+        return Program(
+            "J1/job.json", projects.write_cryosparc, projects.count_cryosparc, projects.change_cryosparc
+        )
+    return Program("project.sqlite", projects.write_scipion, projects.count_scipion, projects.grow_scipion)
 
 
 # -- Measuring ---------------------------------------------------------------------------------------------
@@ -279,7 +283,7 @@ def reading(name: str, root: Path, count: int, picks: int) -> int:
     idle = sorted(timed(reader.look)[0] for _ in range(9))[4]
     grown = []
     for _ in range(5):
-        count += PROGRAMS[name].change(root, count, 10, picks)
+        count += program(name).change(root, count, 10, picks)
         seconds, found = timed(reader.look)
         assert len(found[0].micrographs) == 10, len(found[0].micrographs)
         grown.append(seconds)
@@ -352,7 +356,7 @@ def following(name: str, root: Path, count: int, picks: int, seconds: float, int
         before, sent = agent.processor(), sink.micrographs
         start = time.monotonic()
         for _ in range(6):
-            count += PROGRAMS[name].change(root, count, 10, picks)
+            count += program(name).change(root, count, 10, picks)
             time.sleep(interval)
         share = (agent.processor() - before) / (time.monotonic() - start)
         print(
@@ -383,10 +387,10 @@ def main() -> None:
         name = given.program
         root = Path(given.project or folder) / name
         count = given.micrographs
-        if not (root / PROGRAMS[name].first_file).exists():
-            PROGRAMS[name].write(root, count, given.picks)
+        if not (root / program(name).first_file).exists():
+            program(name).write(root, count, given.picks)
         else:
-            count = PROGRAMS[name].count(root)
+            count = program(name).count(root)
         count = reading(name, root, count, given.picks)
         following(name, root, count, given.picks, given.seconds, given.interval)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
