@@ -65,7 +65,7 @@ def live_session(page):
             summary = json.loads(page.request.get(f"{BASE}/api/v1/sessions/{row['name']}/summary/").body())
             if any(run["ctf_estimated"] >= MICROGRAPHS and run["classes"] for run in summary["runs"]):
                 return row["name"]
-        time.sleep(5)
+        time.sleep(2)  # Less than the server keeps a connection that says nothing.
     sys.exit("The demo's live session did not grow.")
 
 
@@ -90,6 +90,8 @@ def photograph(browser):
                 "session": f"/sessions/{session}/",
                 "download": f"/sessions/{session}/data/",
                 "live": f"/sessions/{session}/live/",
+                "micrographs": f"/sessions/{session}/micrographs/",
+                "statistics": "/statistics/",
             }
             for name, path in pages.items():
                 page.goto(BASE + path)
@@ -97,6 +99,11 @@ def photograph(browser):
                 if name == "live" and device == "desktop":
                     page.set_viewport_size({"width": width, "height": 1500})
                     page.wait_for_timeout(1500)
+                if name == "micrographs":
+                    # The newest may wait for its picture still.
+                    page.locator(".browse-tile:has(img)").first.click()
+                    page.locator("[data-part=picture] img").wait_for()
+                    page.wait_for_timeout(1000)
                 save(page, f"{name}-{device}-{theme}")
                 page.set_viewport_size(size)
             page.goto(BASE)
