@@ -218,7 +218,7 @@ class Booking(models.Model):
 
     @property
     def is_upkeep(self) -> bool:
-        return self.kind in (self.Kind.DOWNTIME, self.Kind.MAINTENANCE)
+        return self.kind in UPKEEP
 
     @property
     def public_words(self) -> str:
@@ -270,6 +270,10 @@ class BookingReminder(models.Model):
 
     def __str__(self):
         return f"Reminder of {self.booking}"
+
+
+# The facility's own: no person's time.
+UPKEEP = (Booking.Kind.DOWNTIME, Booking.Kind.MAINTENANCE)
 
 
 class CalendarFeed(models.Model):

@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from bookings import quotas
-from bookings.models import Booking
+from bookings.models import UPKEEP, Booking
 from people import words
 from people.access import is_staff
 from people.models import User
@@ -24,7 +24,6 @@ from people.querysets import user_lab_ids
 HOUR = datetime.timedelta(hours=1)
 # Whoever books a free microscope on the spot needs a moment to fill in the form.
 ON_THE_SPOT = datetime.timedelta(minutes=5)
-UPKEEP = (Booking.Kind.DOWNTIME, Booking.Kind.MAINTENANCE)
 
 
 def span(start: datetime.datetime, end: datetime.datetime) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from preprocessing import packed
 from preprocessing.archive import names as archived_names
 from preprocessing.models import Micrograph, ProcessingRun
-from sessions_app.export import BYTE_ORDER_MARK, plain
+from sessions_app.export import BYTE_ORDER_MARK, Echo, plain
 
 #: Column of the CSV -> (column of the table, unit), in the order in which people read them.
 COLUMNS = {
@@ -98,7 +98,7 @@ def rows(run: ProcessingRun) -> Rows:
 
 def csv_lines(found: Rows, *, only_accepted: bool = False) -> Iterator[str]:
     """Lines of CSV with a byte order mark; unknown values are empty, times ISO 8601 in UTC."""
-    writer = csv.writer(_Echo())
+    writer = csv.writer(Echo())
     yield BYTE_ORDER_MARK + writer.writerow(CSV_HEADER)
     table, keep = found.table, found.accepted
     columns = [table.column(name) for name in COLUMNS.values()]
@@ -199,8 +199,3 @@ def _time(seconds: float) -> str:
     if np.isnan(seconds):
         return ""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
-
-
-class _Echo:
-    def write(self, value: str) -> str:
-        return value

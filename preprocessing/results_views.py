@@ -16,9 +16,9 @@ from sessions_app.access import can_judge
 from sessions_app.images import session_image_dir
 
 ORDERS = {
-    "-particles": ("most particles first", ("-particles", "number")),
-    "resolution": ("best resolution first", ("resolution", "-particles", "number")),
-    "number": ("by number", ("number",)),
+    "-particles": "most particles first",
+    "resolution": "best resolution first",
+    "number": "by number",
 }
 TILE = 160
 MOST_IN_MONTAGE = 400
@@ -83,7 +83,7 @@ class ClassesPage(ClassesMixin, TemplateView):
             sets=self.sets,
             chosen=self.chosen,
             order=order,
-            orders=[(key, label) for key, (label, _) in ORDERS.items()],
+            orders=list(ORDERS.items()),
             rows=[(row, row.particles / total if total else None) for row in rows],
             total=total,
             selected=selected,

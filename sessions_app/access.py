@@ -2,6 +2,7 @@
 
 from bookings.access import can_run
 from people.access import is_pipeline, is_staff
+from people.models import Lab
 from people.querysets import user_lab_ids
 
 
@@ -70,3 +71,10 @@ def can_see_sample(user, sample) -> bool:
     return sample is not None and (
         is_staff(user) or (not user.is_service and sample.lab_id in user_lab_ids(user))
     )
+
+
+def statistics_labs(user) -> list[int] | None:
+    """Ids of the labs whose statistics the user sees: those they lead; None for staff, who see all."""
+    if is_staff(user):
+        return None
+    return list(Lab.objects.filter(pi=user).values_list("pk", flat=True)) if user.is_authenticated else []

@@ -33,14 +33,16 @@ HEADER = (
 BYTE_ORDER_MARK = "\ufeff"
 
 
-class _Echo:
+class Echo:
+    """A file for csv.writer whose `write` gives the line back."""
+
     def write(self, value: str) -> str:
         return value
 
 
 def csv_lines(sessions) -> Iterator[str]:
     """Lines of an ordered queryset of sessions; times are the facility's local ones, with their offset."""
-    writer = csv.writer(_Echo())
+    writer = csv.writer(Echo())
     yield BYTE_ORDER_MARK + writer.writerow(HEADER)
     for session in sessions.with_row().iterator(chunk_size=1000):
         yield writer.writerow([plain(value) for value in _values(session)])

@@ -13,7 +13,6 @@ from django.db.models import Q
 from django.utils import timezone
 
 from bookings.models import Booking
-from people.models import Lab
 from sessions_app.merging import Merged, Quantile
 from sessions_app.models import Session
 
@@ -341,8 +340,3 @@ def place(session) -> list[Place]:
         if value is not None and len(known) >= ENOUGH_SESSIONS:
             found.append(Place(quality, value, sum(other > value for other in known), len(known)))
     return found
-
-
-def led_labs(user) -> list[int]:
-    """Ids of the labs whose statistics a principal investigator sees."""
-    return list(Lab.objects.filter(pi=user).values_list("pk", flat=True)) if user.is_authenticated else []

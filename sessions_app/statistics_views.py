@@ -13,8 +13,8 @@ from django.utils import timezone
 from django.views.generic import TemplateView, View
 
 from microscopes.models import Microscope
-from people.access import is_staff
 from people.models import Lab
+from sessions_app.access import statistics_labs
 from sessions_app.charts import Series, bar_chart, line_chart
 from sessions_app.export import BYTE_ORDER_MARK, plain
 from sessions_app.models import Session
@@ -25,7 +25,6 @@ from sessions_app.statistics import (
     Group,
     Statistics,
     TooMuch,
-    led_labs,
     statistics,
 )
 
@@ -90,7 +89,7 @@ class StatisticsMixin:
     """Who may see which sessions here: staff all, a principal investigator those of the labs they lead."""
 
     def dispatch(self, request, *args, **kwargs):
-        self.led = None if is_staff(request.user) else led_labs(request.user)
+        self.led = statistics_labs(request.user)
         if self.led == []:
             raise PermissionDenied(
                 "Statistics are for the facility's staff, and for the head of a lab about that lab."
