@@ -108,3 +108,21 @@ def test_limits_are_changed_and_given_back_and_all_alerts_listed(logged_in, live
     page.wait_for_load_state()
     expect(page.locator("tr[data-alert]")).to_have_count(5)
     shot(page, "alerts-all")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_list_counts_them_in_sight_and_leads_to_what_they_say(logged_in, live_server, shot, width):
+    silent = timezone.now() - datetime.timedelta(minutes=20)
+    session = SessionFactory(watcher_seen_at=silent, last_file_at=silent)
+    alerts.check()
+    page = logged_in(StaffFactory(), viewport={"width": width, "height": 844})
+    page.goto(live_server.url + reverse("sessions:list"))
+    badge = page.get_by_role("link", name=f"1 alert open of {session.name}")
+    expect(badge).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if width == 1280:
+        shot(page, "alerts-list")
+    badge.press("Enter")
+    page.wait_for_url("**/live/#live-alerts")
+    page.wait_for_load_state()
+    expect(page.locator("#live-alerts [data-alert=watcher_silent]")).to_be_in_viewport()

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from people.models import AuditEntry
-from preprocessing import alerts, polls
+from preprocessing import alerts, ingest, polls
 from preprocessing.models import Alert, MicroscopeLimits, SessionLimits
 from sessions_app.models import Session, SessionSummary
 from tests.factories import (
@@ -17,6 +17,7 @@ from tests.factories import (
     FinishedSessionFactory,
     MembershipFactory,
     MicroscopeFactory,
+    RunFactory,
     SessionFactory,
     UserFactory,
 )
@@ -35,6 +36,11 @@ def session():
 
 
 SILENT = "The watcher has been silent for more than 10 min"
+
+
+def live_alerts(session):
+    """Where the live page says its session's alerts."""
+    return reverse("preprocessing:live", args=[session.name]) + "#live-alerts"
 
 
 def page(client, session, user, **data):
@@ -117,6 +123,45 @@ class TestWhoSees:
         text = client.get(reverse("sessions:dashboard")).content.decode()
         assert session.name not in text
         assert "data-alert" not in text
+
+    @pytest.mark.parametrize("name", ["sessions:list", "sessions:dashboard"])
+    def test_lists_of_sessions_count_them_for_who_sees_the_session(self, client, session, staff, name):
+        badge = f'data-open-alerts="1" data-level="warning" href="{live_alerts(session)}" title="{SILENT}"'
+        people = self.people(session)
+        for who, user in (people | {"staff": staff}).items():
+            client.force_login(user)
+            text = client.get(reverse(name)).content.decode()
+            assert text.count(badge) == (0 if who == "stranger" else 1), who
+            assert session.name in text or who == "stranger"
+        run = RunFactory(session=session)
+        ingest.change_run(session.pk, run.pk, status="failed")
+        alerts.check()
+        text = client.get(reverse(name)).content.decode()
+        assert 'data-open-alerts="2" data-level="bad"' in text
+        assert f"The pipeline failed ({run.label or run.software}); {SILENT}" in text
+        assert '2<span class="alert-word"> alerts</span>' in text
+        SessionSummary.objects.filter(session=session).update(alerts=[])
+        assert "data-open-alerts" not in client.get(reverse(name)).content.decode()
+
+    @pytest.mark.parametrize("name", ["sessions:list", "sessions:dashboard"])
+    @pytest.mark.parametrize("who", ["owner", "staff"])
+    def test_many_alerts_cost_no_more_queries(self, client, session, staff, name, who):
+        client.force_login(staff if who == "staff" else session.booking.owner)
+        SessionSummary.objects.update(alerts=[])
+        with CaptureQueriesContext(connection) as none:
+            assert "data-open-alerts" not in client.get(reverse(name)).content.decode()
+        quiet = {
+            "watcher_seen_at": timezone.now() - 30 * MINUTE,
+            "last_file_at": timezone.now() - 30 * MINUTE,
+        }
+        SessionFactory.create_batch(5, booking=session.booking, **quiet)
+        alerts.check()
+        SessionSummary.objects.filter(session=session).update(
+            alerts=[alerts.told(AlertFactory(session=session))]
+        )
+        with CaptureQueriesContext(connection) as many:
+            assert client.get(reverse(name)).content.decode().count("data-open-alerts") == 6
+        assert len(many) == len(none)
 
     def test_the_live_page_hears_of_it_as_of_everything(self, client, session, monkeypatch):
         monkeypatch.setattr(polls, "FRESH", 0)
