@@ -1,8 +1,9 @@
 """Who is told of a booking by e-mail, and in which words.
 
-Told are its owner, operator, creator and collaborators (and who was it before a change), never the one who did it,
-and each as they have chosen (people.Preferences). The mails are written in the booking's own transaction and leave
-after it (people/outbox.py). Nothing is told of time that is over.
+Told are its owner, operator, creator and collaborators (and who was it before a change), each as they have chosen
+(people.Preferences). Whoever did it gets a confirmation where the time is theirs, so that the file for their calendar
+comes too, and goes again. The mails are written in the booking's own transaction and leave after it
+(people/outbox.py). Nothing is told of time that is over.
 """
 
 import datetime
@@ -25,6 +26,8 @@ from people.models import Preferences, User
 DAY_BEFORE = datetime.timedelta(days=1)
 PREFERENCE = {CREATED: "mail_created", CHANGED: "mail_changed", CANCELLED: "mail_cancelled"}
 VERB = {CREATED: "Booked", CHANGED: "Changed", CANCELLED: "Cancelled"}
+# What people have microscope time for; the rest is the facility's own.
+PEOPLES = (Booking.Kind.BOOKING, Booking.Kind.SPECIAL)
 # What of a booking is worth a mail, as the mail calls it; start and end are told as one.
 TOLD = {
     "microscope": "Microscope",
@@ -52,18 +55,34 @@ def on_notice(notice: Notice) -> None:
             continue
         for pk in _named(booking) | (_named(before) if before else set()):
             theirs[pk].append(booking)
-    theirs.pop(notice.actor.pk, None)
+    own = [booking for booking in theirs.pop(notice.actor.pk, []) if _is_own_time(notice, booking)]
     for person in _reached(theirs, PREFERENCE[notice.what]):
-        bookings = sorted(theirs[person.pk], key=lambda booking: (booking.start, booking.pk))
-        if notice.what == CHANGED:
-            # Who is named no longer takes the time out of the calendar; the others put it in.
-            kept = [booking for booking in bookings if person.pk in _named(booking)]
-            lost = [booking for booking in bookings if person.pk not in _named(booking)]
-            for part, is_lost in ((kept, False), (lost, True)):
-                if part:
-                    _write(notice, person, part, is_lost=is_lost)
-        else:
-            _write(notice, person, bookings)
+        _tell(notice, person, theirs[person.pk])
+    if own:
+        for person in _reached([notice.actor.pk], "mail_own"):
+            _tell(notice, person, own)
+
+
+def _is_own_time(notice: Notice, booking: Booking) -> bool:
+    """Whether who did it is in the microscope room then, rather than keeps the facility's calendar."""
+    if booking.kind not in PEOPLES:
+        return False
+    known = [booking, notice.before[booking.pk]] if booking.pk in notice.before else [booking]
+    return any(notice.actor.pk in _present(one) for one in known)
+
+
+def _tell(notice: Notice, person: User, bookings: list[Booking]) -> None:
+    bookings = sorted(bookings, key=lambda booking: (booking.start, booking.pk))
+    if notice.what == CHANGED:
+        # Who is named no longer takes the time out of the calendar; the others put it in.
+        told = _present if person.pk == notice.actor.pk else _named
+        kept = [booking for booking in bookings if person.pk in told(booking)]
+        lost = [booking for booking in bookings if person.pk not in told(booking)]
+        for part, is_lost in ((kept, False), (lost, True)):
+            if part:
+                _write(notice, person, part, is_lost=is_lost)
+    else:
+        _write(notice, person, bookings)
 
 
 def changes(booking: Booking, before: Booking | None) -> list[tuple[str, str, str]]:
@@ -122,19 +141,20 @@ def _write_in_their_words(notice: Notice, person: User, bookings: list[Booking],
 def _lead(notice: Notice, person: User, bookings: list[Booking], is_lost: bool) -> str:
     """The first sentence: who did what."""
     actor, first, count = notice.actor, bookings[0], len(bookings)
+    who = "You have" if person.pk == actor.pk else f"{actor} has"
     own = all(booking.owner_id == person.pk for booking in bookings)
     if notice.what == CREATED:
         role = "operator" if first.operator_id == person.pk else "collaborator"
         # "for" says something only where somebody books for somebody else.
         whom = "" if first.owner_id == actor.pk else f" for {'you' if own else first.owner}"
-        named = "" if own else f", with you as {role}"
+        named = "" if own else f", with {'yourself' if person.pk == actor.pk else 'you'} as {role}"
         times = f", {count} times" if count > 1 else ""
-        return f"{actor} has booked {first.microscope}{whom}{named}{times}:"
+        return f"{who} booked {first.microscope}{whom}{named}{times}:"
     which = ("a booking" if count == 1 else f"{count} bookings") + (
         " of yours" if own else f" of {first.owner}"
     )
     if notice.what == CANCELLED:
-        return f"{actor} has cancelled {which}. The time is free again:"
+        return f"{who} cancelled {which}. The time is free again:"
     before = notice.before[first.pk]
     if is_lost:
         to = (
@@ -142,13 +162,13 @@ def _lead(notice: Notice, person: User, bookings: list[Booking], is_lost: bool) 
         )
         which = "a booking" if count == 1 else f"{count} bookings"
         if to:
-            return f"{actor} has handed {which} of yours{to}:"
-        return f"{actor} has changed {which} that you were named on; you are not any more:"
+            return f"{who} handed {which} of yours{to}:"
+        return f"{who} changed {which} that you were named on; you are not any more:"
     if own and before.owner_id != person.pk:
-        return f"{actor} has handed {'a booking' if count == 1 else f'{count} bookings'} to you:"
+        return f"{who} handed {'a booking' if count == 1 else f'{count} bookings'} to you:"
     if person.pk not in _named(before):
-        return f"{actor} has named you on {which}:"
-    return f"{actor} has changed {which}:"
+        return f"{who} named you on {which}:"
+    return f"{who} changed {which}:"
 
 
 # -- The day before --------------------------------------------------------------------------------------------
@@ -161,7 +181,7 @@ def send_reminders() -> int:
     soon = (
         Booking.objects.standing()
         .filter(start__gt=now, start__lte=now + DAY_BEFORE)
-        .filter(kind__in=[Booking.Kind.BOOKING, Booking.Kind.SPECIAL])
+        .filter(kind__in=PEOPLES)
         .order_by("start", "pk")
         .values_list("pk", flat=True)
     )
@@ -232,8 +252,13 @@ def _page(booking: Booking) -> str:
 
 
 # -- Whom ------------------------------------------------------------------------------------------------------
+def _present(booking: Booking) -> set[int]:
+    """Those in whose calendars it belongs."""
+    return {booking.owner_id, booking.operator_id, *_collaborators(booking)} - {None}
+
+
 def _named(booking: Booking) -> set[int]:
-    return {booking.owner_id, booking.operator_id, booking.creator_id, *_collaborators(booking)} - {None}
+    return _present(booking) | {booking.creator_id}
 
 
 def _collaborators(booking: Booking) -> set[int]:

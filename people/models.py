@@ -141,6 +141,11 @@ class Preferences(models.Model):
     mail_cancelled = models.BooleanField(
         "A booking of mine was cancelled", default=True, help_text="By somebody else, with the reason."
     )
+    mail_own = models.BooleanField(
+        "I book, change or cancel time of mine myself",
+        default=True,
+        help_text="A confirmation with the file for my calendar. Not needed where it reads an address of this page.",
+    )
     mail_day_before = models.BooleanField(
         "My booking begins within a day",
         default=True,
@@ -176,6 +181,7 @@ class Preferences(models.Model):
         "mail_created",
         "mail_changed",
         "mail_cancelled",
+        "mail_own",
         "mail_day_before",
         "mail_alert_data",
         "mail_alert_machines",

@@ -8,7 +8,7 @@ from django.utils import timezone
 from bookings.models import Booking, Follow
 from bookings.services import booking_cancel, booking_create, booking_update
 from microscopes.models import Microscope
-from people.models import OutgoingMail
+from people.models import OutgoingMail, Preferences
 from tests.factories import BookingFactory, MicroscopeFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -31,13 +31,16 @@ def follower(krios):
 @pytest.fixture
 def booking(krios):
     start = (timezone.now() + 48 * HOUR).replace(minute=0, second=0, microsecond=0)
-    return BookingFactory(
+    booking = BookingFactory(
         microscope=krios,
         start=start,
         end=start + 8 * HOUR,
         title="A secret protein",
         owner__last_name="Hidden",
     )
+    # Confirmations of one's own doing are another matter (test_mail.py).
+    Preferences.objects.create(user=booking.owner, mail_own=False)
+    return booking
 
 
 @pytest.fixture

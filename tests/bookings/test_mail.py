@@ -98,11 +98,47 @@ def test_the_owner_is_told_of_a_booking_that_staff_made(staff, ada, krios, lab, 
     assert "&" not in mail.body
 
 
-def test_nobody_is_told_of_what_they_did_themselves(ada, krios, nine):
+def test_what_people_do_themselves_is_confirmed_with_the_file(ada, krios, nine):
+    booking = booking_create(actor=ada, microscope=krios, start=nine, end=nine + HOUR)
+    mail = only()
+    assert "\nYou have booked Krios 1:\n" in mail.body
+    assert "METHOD:REQUEST" in mail.calendar
+    OutgoingMail.objects.all().delete()
+    booking_update(booking=booking, actor=ada, title="Other")
+    mail = only()
+    assert "\nYou have changed a booking of yours:\n" in mail.body
+    assert "METHOD:REQUEST" in mail.calendar
+    OutgoingMail.objects.all().delete()
+    booking_cancel(booking=booking, actor=ada)
+    mail = only()
+    assert "\nYou have cancelled a booking of yours. The time is free again:\n" in mail.body
+    assert "METHOD:CANCEL" in mail.calendar
+
+
+def test_confirmations_can_be_switched_off_by_themselves(ada, krios, nine):
+    Preferences.objects.create(user=ada, mail_own=False)
     booking = booking_create(actor=ada, microscope=krios, start=nine, end=nine + HOUR)
     booking_update(booking=booking, actor=ada, title="Other")
     booking_cancel(booking=booking, actor=ada)
     assert told() == []
+
+
+def test_who_hands_their_own_booking_on_has_it_taken_out_of_their_calendar(ada, krios, lab, nine):
+    grace = MembershipFactory(lab=lab, user=UserFactory(first_name="Grace", last_name="Hopper")).user
+    booking = booking_create(actor=ada, microscope=krios, start=nine, end=nine + HOUR, lab=lab)
+    OutgoingMail.objects.all().delete()
+    booking_update(booking=booking, actor=ada, owner=grace)
+    mine = OutgoingMail.objects.get(recipient=ada)
+    assert "You have handed a booking of yours to Grace Hopper:" in mine.body
+    assert "METHOD:CANCEL" in mine.calendar
+
+
+@pytest.mark.parametrize("kind", ["slot", "downtime", "maintenance"])
+def test_who_keeps_the_facilitys_calendar_gets_no_mail_for_each_entry(staff, ada, krios, nine, kind):
+    booking_create(actor=staff, microscope=krios, kind=kind, start=nine, end=nine + HOUR)
+    assert told() == []
+    booking_create(actor=staff, owner=ada, microscope=krios, start=nine + DAY, end=nine + DAY + HOUR)
+    assert told() == ["ada@example.org"]
 
 
 def test_owner_and_operator_are_told_and_colleagues_and_strangers_are_not(staff, ada, krios, lab, nine):
@@ -141,7 +177,8 @@ def test_who_books_for_themselves_with_an_operator_books_for_nobody_else(ada, kr
     booking_create(
         actor=ada, operator=operator, microscope=krios, start=nine, end=nine + HOUR, lab=lab, title="x"
     )
-    assert "\nAda Byron has booked Krios 1, with you as operator:\n" in only().body
+    body = OutgoingMail.objects.get(recipient=operator).body
+    assert "\nAda Byron has booked Krios 1, with you as operator:\n" in body
 
 
 # -- Change ----------------------------------------------------------------------------------------------------
@@ -417,6 +454,7 @@ def test_a_refused_booking_sends_nothing(staff):
     ada, krios = UserFactory(), MicroscopeFactory()
     start = timezone.now() + DAY
     booking_create(actor=ada, microscope=krios, start=start, end=start + HOUR)
+    OutgoingMail.objects.all().delete()
     with pytest.raises(Exception, match="booked"):
         booking_create(actor=staff, owner=ada, microscope=krios, start=start, end=start + HOUR)
     assert told() == []
