@@ -437,6 +437,7 @@ class ImageUploadView(ReportView):
 
     def _target(self, run: ProcessingRun) -> ingest.ImageOf:
         data = self.request.data
+        self._check_texts(data)
         kind = data.get("kind")
         allowed = {"kind", "file"} | (
             {"micrograph"} if kind in self.of_micrograph else {"job", "iteration", "number"}
@@ -448,6 +449,15 @@ class ImageUploadView(ReportView):
         if kind == "class_average":
             return self._class(run, data)
         return self._micrograph(run, data.get("micrograph", ""), self.of_micrograph[kind])
+
+    def _check_texts(self, data) -> None:
+        """Every field but `file` is a text, and is there once."""
+        for name in data:
+            given = data.getlist(name)
+            if len(given) > 1:
+                raise exceptions.ValidationError({name: ["Give this field once."]})
+            if name != "file" and not isinstance(given[0], str):
+                raise exceptions.ValidationError({name: ["Send this as a text of the form, not as a file."]})
 
     def _micrograph(self, run: ProcessingRun, given: str, column: str) -> ingest.ImageOf:
         """By its name as posted, or any that means the same exposure; by its id in this run."""

@@ -200,6 +200,22 @@ def test_a_missing_file_is_refused(pipeline, upload):
     assert "file" in answer.json()
 
 
+@pytest.mark.parametrize("name", ["kind", "micrograph", "job", "iteration", "number"])
+def test_a_field_that_comes_as_a_file_or_twice_is_refused_by_name(pipeline, picture, name):
+    pipeline.client.post(f"{pipeline.url}classes/", {"job": "j", "classes": [{"number": 1}]})
+    form = {"kind": "class_average", "job": "j", "iteration": "0", "number": "1", "file": picture()}
+    for wrong in (picture(), [form.get(name, "a"), form.get(name, "a")]):
+        form["file"].seek(0)
+        answer = pipeline.client.post(f"{pipeline.url}images/", form | {name: wrong}, format="multipart")
+        assert (answer.status_code, list(answer.json())) == (400, [name])
+
+
+def test_two_pictures_at_once_are_refused(pipeline, upload, picture):
+    answer = upload([picture(), picture(colour=5)])
+    assert (answer.status_code, list(answer.json())) == (400, ["file"])
+    assert pipeline.rows()["Movies/a.tiff"]["micrograph_image"] is None
+
+
 def test_a_picture_is_on_disk_before_its_row_is(pipeline, upload, picture, monkeypatch):
     """File and folder are synced, and only then does the row name it."""
     synced = []
