@@ -20,6 +20,7 @@ from bookings.services import booking_cancel, booking_create
 from demo import DEMO_LOADED
 from microscopes.models import Camera, DataServer, Microscope
 from people.models import STAFF_GROUP, AuditEntry, Lab, Membership, User
+from preprocessing.models import MicroscopeLimits
 from sessions_app.models import Sample
 
 PASSWORD = "cryo-em-demo"  # noqa: S105 - printed for everyone to see
@@ -176,6 +177,9 @@ def _microscopes() -> list[Microscope]:
                 microscope=microscope, name=camera, width=width, height=height, position=place
             )
         microscopes.append(microscope)
+    # The scale of ice is the pipeline's own, so that a facility sets this limit by itself: here at crystalline ice.
+    for microscope in microscopes:
+        MicroscopeLimits.objects.create(microscope=microscope, ice_thickness_max=2.5)
     return microscopes
 
 

@@ -19,22 +19,26 @@ from demo import values
 from demo.classification import ITERATIONS, iterate
 from demo.facility import Facility, book, local
 from demo.images import CLASSES, ctf_diagnostic, micrograph, power_spectrum
+from demo.past_alerts import raise_past
 from demo.values import Acquisition, Instrument
 from preprocessing import images, ingest
+from preprocessing.curation import judge
 from preprocessing.identity import identity
 from preprocessing.ingest import Report
-from preprocessing.models import ClassAverage, Exposure, Micrograph, ProcessingRun
-from sessions_app.lifecycle import session_finish
+from preprocessing.models import ClassAverage, CurationAct, Exposure, Micrograph, ProcessingRun
+from sessions_app.lifecycle import session_archive, session_finish
 from sessions_app.models import Session, SessionSummary
 from sessions_app.services import session_create
 
 MOVIE_BYTES = 412_000_000
 INTERVAL = datetime.timedelta(seconds=38)  # between exposures
 LAG = datetime.timedelta(minutes=12)  # until the last result is in and the session is finished
+PAUSE = datetime.timedelta(minutes=43)  # for which a session that is interrupted takes no images
 GRACE = datetime.timedelta(days=2)  # until images past their date are really deleted
 PICTURES = 4  # of micrographs, in a session that has many
 RECENT = 30  # days: sessions since have 2D classes and at least the picture of their last micrograph
 FAILED_FROM = 0.7  # of a failed session's micrographs have no more than their motion
+WORST = 8  # Å: fits worse than this are rejected by hand where people browsed the pictures
 BATCH = 500
 CLASS_JOB = "Class2D/job006"
 
@@ -71,6 +75,13 @@ class Past:
     micrographs: int
     pictures: bool = False  # many, and picks
     failed: bool = False
+    interrupted: bool = False  # halfway through
+    archived: bool = False
+
+    def times(self, start: datetime.datetime) -> list[datetime.datetime]:
+        """When the session that began then took its images."""
+        halfway = self.micrographs // 2 if self.interrupted else self.micrographs
+        return [start + (k + 1) * INTERVAL + (k >= halfway) * PAUSE for k in range(self.micrographs)]
 
 
 # On the first microscope images are kept 60 days: one session is a day past that, others have 2, 12 and 40 left.
@@ -81,11 +92,11 @@ PASTS = (
     Past(0, 37, 1, 0, 1, 260),
     Past(0, 31, 0, 2, 2, 190),
     Past(0, 20, 1, 1, 0, 410, pictures=True),
-    Past(0, 11, 0, 1, 0, 370),
+    Past(0, 11, 0, 1, 0, 370, interrupted=True),
     Past(0, 6, 1, 2, 2, 240),
     Past(0, 2, 0, 1, 1, 420, pictures=True),
     Past(1, 112, 0, 1, 2, 130),
-    Past(1, 97, 1, 1, 1, 150),
+    Past(1, 97, 1, 1, 1, 150, pictures=True, archived=True),
     Past(1, 84, 1, 2, 0, 110),
     Past(1, 63, 0, 2, 0, 170),
     Past(1, 52, 1, 1, 2, 120),
@@ -153,15 +164,20 @@ def begin(facility: Facility, past: Past, number: int) -> Session:
 
 
 def tell(facility: Facility, session: Session, past: Past, number: int) -> None:
-    """Report the session's results and finish it."""
-    _report(session, Acquisition(100 + number, USES[session.microscope.code].instrument), past)
+    """Report the session's results, finish it, and archive it where that was long ago."""
+    run = _report(session, Acquisition(100 + number, USES[session.microscope.code].instrument), past)
+    if past.pictures:
+        _curate(session, run)
     _finish(facility, session, past)
+    raise_past(session, run)
+    if past.archived:
+        session_archive(session, facility.admin)
 
 
-def _report(session: Session, acquisition: Acquisition, past: Past) -> None:
+def _report(session: Session, acquisition: Acquisition, past: Past) -> ProcessingRun:
     """Everything the watcher and the pipeline would have posted, in the order of the REST calls."""
     instrument = acquisition.instrument
-    times = [session.start + (k + 1) * INTERVAL for k in range(past.micrographs)]
+    times = past.times(session.start)
     names = [
         f"Movies/{acquisition.exposure(k).movie(timezone.localtime(when))}" for k, when in enumerate(times)
     ]
@@ -215,6 +231,8 @@ def _report(session: Session, acquisition: Acquisition, past: Past) -> None:
     for k in range(past.micrographs - pictures, past.micrographs):
         _pictures(session, run, acquisition, k, names[k])
     _turn_back(session, run, times)
+    run.refresh_from_db()
+    return run
 
 
 def _exposure_values(exposure: values.Exposure, when: datetime.datetime) -> dict:
@@ -302,8 +320,26 @@ def _turn_back(session: Session, run: ProcessingRun, times: list[datetime.dateti
     SessionSummary.objects.filter(session=session).update(last_seen_at=reported, last_exposure_at=times[-1])
 
 
+def _curate(session: Session, run: ProcessingRun) -> None:
+    """The owner's own verdict on the worst fits, in the evening."""
+    worst = Micrograph.objects.filter(run=run, ctf_resolution__gt=WORST)
+    act = judge(
+        session,
+        session.owner,
+        list(worst.order_by("pk").values_list("exposure", flat=True)),
+        "rejected",
+        reason="Carbon or a crack in view",
+        what=f"CTF resolution above {WORST} Å",
+    )
+    if act is not None:
+        when = run.finished_at
+        # The same moment for both: by it an undo knows what was not judged anew since.
+        Exposure.objects.filter(session=session, verdict_at=act.at).update(verdict_at=when)
+        CurationAct.objects.filter(pk=act.pk).update(at=when)
+
+
 def _finish(facility: Facility, session: Session, past: Past) -> None:
-    last = session.start + past.micrographs * INTERVAL
+    last = past.times(session.start)[-1]
     # A movie with its XML file and its preview, as the acquisition program leaves them.
     session.data_movies = past.micrographs
     session.data_files = 3 * past.micrographs

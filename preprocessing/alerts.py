@@ -58,7 +58,7 @@ MEASURED: dict[str, Measured] = {
     Kind.ASTIGMATISM: Measured("astigmatism", most="astigmatism_max"),
     Kind.PARTICLES: Measured("particles", least="particles_min", most="particles_max"),
 }
-_COLUMNS = tuple(dict.fromkeys(name for rule in MEASURED.values() for name in MEASURES[rule.measure].fields))
+COLUMNS = tuple(dict.fromkeys(name for rule in MEASURED.values() for name in MEASURES[rule.measure].fields))
 ABOUT_DATA = frozenset({*MEASURED, Kind.SIZE})
 
 
@@ -244,7 +244,7 @@ def _rows(summary: SessionSummary, limits: Limits, now: datetime.datetime) -> li
         return None
     # By the unique index of run and exposure, backwards.
     rows = Micrograph.objects.filter(run=summary.leading_run).order_by("-exposure_id")
-    return list(rows.values("created_at", *_COLUMNS)[:LOOK])
+    return list(rows.values("created_at", *COLUMNS)[:LOOK])
 
 
 # -- Writing -----------------------------------------------------------------------------------------------

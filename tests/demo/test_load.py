@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,17 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.db.models import Count, Q, Sum
+from django.urls import reverse
 from django.utils import timezone
 
 from bookings import quotas
 from bookings.models import Application, Booking
-from demo import facility, history
+from demo import facility, history, past_alerts
 from microscopes.limits import limits_in_words
 from microscopes.models import Microscope
-from people.models import AuditEntry, User
+from people.models import AuditEntry, OutgoingMail, User
 from preprocessing.histograms import MEASURES
-from preprocessing.models import ClassAverage, Coordinates, Exposure, Micrograph, ProcessingRun
+from preprocessing.models import Alert, ClassAverage, Coordinates, Exposure, Micrograph, ProcessingRun
 from sessions_app.images import session_image_dir
 from sessions_app.models import Session
 from sessions_app.retention import retention
@@ -41,6 +43,16 @@ def short(monkeypatch):
         history.Past(0, 58, 1, 1, 0, 30),
         history.Past(1, 9, 0, 1, 1, 20, pictures=True),
         history.Past(1, 4, 0, 2, 1, 20, failed=True),
+    )
+    monkeypatch.setattr(history, "PASTS", pasts)
+
+
+@pytest.fixture
+def eventful(monkeypatch):
+    """A past of one session that was interrupted and crossed a square of bad ice, and an archived one."""
+    pasts = (
+        history.Past(0, 11, 0, 1, 0, 130, interrupted=True),
+        history.Past(1, 97, 1, 1, 1, 180, pictures=True, archived=True),
     )
     monkeypatch.setattr(history, "PASTS", pasts)
 
@@ -82,6 +94,10 @@ def test_empty_database_becomes_a_facility():
 
     ended = Session.objects.exclude(status=Session.Status.ACTIVE).select_related("microscope")
     assert ended.count() == 25
+    assert ended.filter(status=Session.Status.ARCHIVED).count() == 1
+    troubled = Alert.objects.open().exists(), Alert.objects.values("session").distinct().count()
+    assert troubled[0] is False
+    assert 5 <= troubled[1] < 25
     days = {retention(session).days for session in ended.filter(microscope__code="krios1")}
     assert {-1, 2, 12, 40} <= days
     assert {retention(session).level for session in ended} >= {"due", "urgent", "warning", "quiet", "deleted"}
@@ -153,6 +169,52 @@ def test_the_past_is_in_the_past(short):
     assert session.start <= run.started_at < run.finished_at <= session.end
     reported = Micrograph.objects.filter(run=run).values_list("created_at", flat=True)
     assert session.start < min(reported) < max(reported) < session.end
+
+
+def test_alerts_of_the_past_are_what_the_rules_say(eventful):
+    load_demo()
+    session = Session.objects.select_related("summary").get(microscope__code="krios1", status="finished")
+    raised = {alert.kind: alert for alert in Alert.objects.filter(session=session)}
+    assert set(raised) == {"no_file", "ice"}
+    assert session.summary.alerts == []
+    assert all(session.start < each.since <= each.raised_at < each.resolved_at for each in raised.values())
+    assert all(each.resolved_at <= session.end for each in raised.values())
+
+    taken = list(session.exposures.order_by("acquired_at").values_list("acquired_at", flat=True))
+    gaps = {later - earlier for earlier, later in itertools.pairwise(taken)}
+    assert max(gaps) == history.INTERVAL + history.PAUSE
+    pause = next(each for each in range(len(taken)) if taken[each + 1] - taken[each] > history.PAUSE)
+    quarter, step = datetime.timedelta(minutes=15), past_alerts.STEP
+    assert raised["no_file"].since == taken[pause]
+    assert quarter < raised["no_file"].raised_at - taken[pause] <= quarter + step
+    assert datetime.timedelta() <= raised["no_file"].resolved_at - taken[pause + 1] < step
+
+    rows = Micrograph.objects.filter(run__session=session, created_at__lte=raised["ice"].raised_at)
+    ice = list(rows.order_by("-exposure").values_list("ice_thickness", flat=True)[:25])
+    assert f"in {sum(each > 2.5 for each in ice)} of the last 25" in raised["ice"].text
+
+
+def test_the_archived_session_keeps_what_its_pages_show(eventful, client):
+    load_demo()
+    session = Session.objects.select_related("summary").get(status="archived")
+    assert not Micrograph.objects.filter(run__session=session).exists()
+    summary = session.summary
+    assert summary.frozen_at is not None
+    assert len(summary.pictures) == history.PICTURES
+    assert all((session_image_dir(session) / row["image"]).is_file() for row in summary.pictures)
+    assert summary.curation["rejected"] > 0
+    assert summary.median_resolution > 0
+    assert session.alerts.exists()
+    assert client.login(username="admin", password=facility.PASSWORD)
+    for name in ("live", "micrographs", "classes", "alerts", "report"):
+        assert client.get(reverse(f"preprocessing:{name}", args=[session.name])).status_code == 200, name
+    assert client.get(reverse("sessions:detail", args=[session.name])).status_code == 200
+
+
+def test_no_mail_leaves_for_people_who_are_made_up(eventful, mailoutbox):
+    load_demo()
+    assert not OutgoingMail.objects.exists()
+    assert mailoutbox == []
 
 
 def test_loaded_again_it_only_tells_the_logins(short):
