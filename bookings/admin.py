@@ -3,6 +3,7 @@
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import F
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -10,7 +11,8 @@ from django.utils.html import format_html, format_html_join
 
 from bookings import access
 from bookings.models import Application, ApplicationQuota, Booking
-from bookings.services import booking_cancel, booking_create, booking_update
+from bookings.services import booking_cancel, booking_create, booking_update, lock_microscopes
+from microscopes.models import Microscope
 from people.changes import ChangedFieldsAdmin, ChangedFieldsTabularInline, ServiceErrorsAdmin
 from people.confirmation import ask, is_confirmed
 from people.deletion import CarefulDeletionAdmin
@@ -227,6 +229,16 @@ class BookingAdmin(CarefulDeletionAdmin, ServiceErrorsAdmin):
         else:
             booking = booking_create(actor=request.user, **fields)
         obj.__dict__.update(booking.__dict__)
+
+    def delete_model(self, request, obj):
+        with transaction.atomic():
+            lock_microscopes(obj.microscope)  # First, as everybody does.
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request, queryset):
+        with transaction.atomic():
+            lock_microscopes(*Microscope.objects.filter(pk__in=queryset.order_by().values("microscope")))
+            super().delete_queryset(request, queryset)
 
     @admin.action(description="Cancel selected bookings", permissions=["change"])
     def cancel(self, request, queryset):

@@ -6,7 +6,8 @@ from django.db import transaction
 from bookings import access
 from bookings.models import Booking
 from bookings.rules import people_to_own
-from bookings.services import booking_update
+from bookings.services import booking_update, lock_microscopes
+from microscopes.models import Microscope
 from people.models import AuditEntry, User
 
 
@@ -31,11 +32,14 @@ def booking_hand_over(*, booking: Booking, actor: User, to: User) -> Booking:
     The booking's rules are asked as for any change. Raises PermissionDenied for who may not, or not any more, and
     ValidationError by field.
     """
+    locked = lock_microscopes(Microscope.objects.get(bookings=booking.pk))
     booking = (
         Booking.objects.select_for_update(no_key=True, of=("self",))
         .select_related("owner", "lab")
         .get(pk=booking.pk)
     )
+    if booking.microscope_id not in locked:
+        raise ValidationError("Someone else moved this booking at the same moment. Look at it and try again.")
     if not can_hand_over(actor, booking):
         raise PermissionDenied("This booking cannot be handed over, or not any more.")
     if not heirs(actor, booking).filter(pk=to.pk).exists():

@@ -257,6 +257,19 @@ class Booking(models.Model):
         return self.kind in (self.Kind.BOOKING, self.Kind.SPECIAL) and not self.is_cancelled
 
 
+class CalendarStamp(models.Model):
+    """Another one after every change of the microscope's bookings. Written by database triggers alone (stamps.py)."""
+
+    # Neither a constraint nor a cascade: deleting a microscope that was never used says nothing of it.
+    microscope = models.OneToOneField(
+        Microscope, primary_key=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
+    stamp = models.UUIDField()
+
+    def __str__(self):
+        return f"Bookings of microscope {self.microscope_id} as of {self.stamp}"
+
+
 # -- What people are told of bookings --------------------------------------------------------------------------
 class BookingReminder(models.Model):
     """That the people of a booking were told that it begins within a day: once for each start it has had."""
