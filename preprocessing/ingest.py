@@ -590,6 +590,7 @@ def _collision(index: int, name: str, other: str) -> dict:
     return {
         "index": index,
         "name": name,
+        "same_as": other,
         "errors": {
             "name": [
                 f"This name means the same exposure as {other!r}. Keep to one name for each movie; "

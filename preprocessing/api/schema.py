@@ -230,9 +230,12 @@ class Detail(Struct, forbid_unknown_fields=True):
 
 
 class ItemError(Struct, forbid_unknown_fields=True):
+    """What is wrong with one item; `same_as` is the name by which its exposure is known already (409)."""
+
     index: int
     name: str | None
     errors: dict[str, list[str]]
+    same_as: str | UnsetType = UNSET
 
 
 class BatchErrors(Struct, forbid_unknown_fields=True):
@@ -329,6 +332,8 @@ def _simpler(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     schema = {name: _simpler(part) for name, part in schema.items()}
+    if isinstance(schema.get("pattern"), str):
+        schema["pattern"] = schema["pattern"].replace(r"\Z", "$")  # The end, as ECMA-262 writes it.
     options = schema.get("anyOf")
     if options and len(options) == 2 and {"type": "null"} in options:
         (other,) = (option for option in options if option != {"type": "null"})

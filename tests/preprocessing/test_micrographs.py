@@ -154,13 +154,14 @@ def test_two_names_of_one_exposure_in_a_run_are_refused_by_name_and_nothing_is_s
     (error,) = answer.json()["errors"]
     assert (error["index"], error["name"]) == (1, "a.mrc")
     assert "Movies/a.tiff" in error["errors"]["name"][0]
+    assert error["same_as"] == "Movies/a.tiff"
     assert set(pipeline.rows()) == {"Movies/a.tiff"}
 
 
 def test_two_names_of_one_exposure_in_one_batch_are_refused(pipeline):
     answer = pipeline.post({"name": "a.mrc"}, {"name": "b.mrc"}, {"name": "a.tiff"})
     assert answer.status_code == 409
-    assert [error["index"] for error in answer.json()["errors"]] == [2]
+    assert [(error["index"], error["same_as"]) for error in answer.json()["errors"]] == [(2, "a.mrc")]
     assert pipeline.rows() == {}
     assert not Exposure.objects.exists()
 
