@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Callable
 
-from .client import AnswerError, Client, Conflict, NotFound
+from .client import AnswerError, Client, ItemError, NotFound
 from .config import Config, Watch
 from .readers.base import Deferred, ReaderError, RunNews, SessionNews
-from .sync import described
+from .sync import RunSync, described, renamed
 from .watching import RUNNING, found
 
 #: So many rows of each run are shown, and so many complaints of the site.
@@ -97,10 +97,13 @@ class Check:
             self.say(f"    {found_classes.job}, iteration {found_classes.iteration}: {count} classes")
         self.rows(news.micrographs, indent="    ")
         if known is not None:
+            run = RunSync(news.key)
+            run.take(news)
             self.try_out(
                 news.micrographs,
                 lambda batch: self.client.post_micrographs(known["id"], batch, dry_run=True),
                 "micrographs",
+                run.adopt,
             )
         else:
             # There is no run to try them on; their names can be tried all the same.
@@ -137,21 +140,29 @@ class Check:
         rows: dict[str, dict[str, Any]],
         post: Callable[[list[dict[str, Any]]], dict[str, int]],
         kind: str,
+        adopt: Callable[[list[ItemError]], dict[str, str]] = lambda items: {},
     ) -> None:
-        """Let the site say what it would make of these rows; nothing is stored."""
+        """Let the site say what it would make of these rows; nothing is stored.
+
+        ``adopt`` says of refused items which go by another name, as ``RunSync.adopt`` does.
+        """
         counts = {"created": 0, "updated": 0, "unchanged": 0}
         complaints: list[str] = []
         for names in _batches(rows):
             batch = [{"name": name, **self.loaded(name, rows[name])} for name in names]
-            try:
-                answer = post(batch)
-            except Conflict as error:
-                complaints += [str(item) for item in error.items] or [error.detail]
-            except AnswerError as error:
-                complaints += [str(item) for item in error.items] or [error.detail]
-            else:
-                for outcome in counts:
-                    counts[outcome] += answer.get(outcome) or 0
+            while True:
+                try:
+                    answer = post(batch)
+                except AnswerError as error:
+                    called = adopt(error.items)
+                    if called:
+                        batch = renamed(batch, called)
+                        continue
+                    complaints += [str(item) for item in error.items] or [error.detail]
+                else:
+                    for outcome in counts:
+                        counts[outcome] += answer.get(outcome) or 0
+                break
         words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         if rows:
             self.say(f"    the site would have {kind}: {words}")

@@ -48,11 +48,15 @@ class Stopped(EMhubError):
 
 @dataclass
 class ItemError:
-    """One item of a refused batch: its place in the batch, its name and what is wrong with each field."""
+    """One item of a refused batch: its place in the batch, its name and what is wrong with each field.
+
+    ``same_as`` is the name by which the site, or an item before it, has the same exposure already.
+    """
 
     index: int | None
     name: str
     errors: dict[str, Any] = field(default_factory=dict)
+    same_as: str = ""
 
     def __str__(self) -> str:
         return f"{self.name or f'item {self.index}'}: {in_words(self.errors)}"
@@ -375,7 +379,14 @@ class Client:
                     errors = item.get("errors")
                     if not isinstance(errors, dict):
                         errors = {"": [str(errors)]}
-                    items.append(ItemError(item.get("index"), str(item.get("name") or ""), errors))
+                    items.append(
+                        ItemError(
+                            item.get("index"),
+                            str(item.get("name") or ""),
+                            errors,
+                            str(item.get("same_as") or ""),
+                        )
+                    )
         detail = in_words(body) if body and not items else ""
         if items:
             detail = "; ".join(str(item) for item in items[:3])

@@ -109,6 +109,10 @@ class RunSync:
         self.known_images: set[tuple] | None = None
         self.last_write = 0.0
         self.refused: set[str] = set()  # names of micrographs
+        #: Every micrograph's name that the reader told, and those that the site has instead of some of them.
+        self.names: set[str] = set()
+        self.called: dict[str, str] = {}
+        self._meant: dict[str, str] = {}  # the other way round
         self.told_refusals: set[str] = set()
         self.fetches: dict[tuple, int] = {}
         # Pictures that could not be made, how their file was then, and when to try again all the same.
@@ -122,6 +126,9 @@ class RunSync:
         for name, fields in news.micrographs.items():
             waiting = self.micrographs.get(name)
             self.micrographs[name] = fields if waiting is None else {**waiting, **fields}
+            self.names.add(name)
+            if name in self._meant:  # it is a movie of its own after all
+                del self.called[self._meant.pop(name)]
         for found in news.classes:
             self.classes[found.job] = found
             # Of a job only its newest iteration is worth sending.
@@ -145,6 +152,28 @@ class RunSync:
     @property
     def waiting(self) -> int:
         return len(self.micrographs) + len(self.classes) + len(self.pictures) + len(self.events)
+
+    def adopt(self, items: Collection[ItemError]) -> dict[str, str]:
+        """Return {a refused name: the name that the site has for it}, by which it is known from here on.
+
+        The site keeps the first name it is told of a movie, and a program may have told another before the
+        agent was started anew. A name that the program tells for another micrograph is not given away: there
+        two movies cannot be told apart.
+        """
+        found: dict[str, str] = {}
+        for item in items:
+            name, other = item.name, item.same_as
+            if other and other not in self.names and other not in self._meant and name not in self._meant:
+                if not self.called:
+                    log.warning(
+                        "The site has %s as %s, the name it was told first, and keeps to it: so does the "
+                        "agent from here on. Others like it are not told one by one.",
+                        name,
+                        other,
+                    )
+                found[name] = self.called[name] = other
+                self._meant[other] = name
+        return found
 
 
 class SessionSync:
@@ -371,15 +400,16 @@ class Sync:
 
     def _one_batch(self, run: RunSync) -> None:
         batch: list[dict[str, Any]] = []
+        names: list[str] = []
         picks = 0
         with self.reader.loading():
             for name, fields in run.micrographs.items():
-                item = self._item(name, fields, run)
+                item = {**self._item(name, fields, run), "name": run.called.get(name, name)}
                 batch.append(item)
+                names.append(name)
                 picks += len(item.get("coordinates") or ())
                 if len(batch) >= self.batch or picks > PICKS_PER_BATCH:
                     break
-        names = [item["name"] for item in batch]
         self._post_batch(run, "micrographs", batch)
         for name in names:
             del run.micrographs[name]
@@ -411,6 +441,10 @@ class Sync:
                 else:
                     answer = self.client.post_exposures(self.session, batch)
             except (Refused, Conflict) as error:
+                called = of.adopt(error.items) if isinstance(of, RunSync) else {}
+                if called:
+                    batch = renamed(batch, called)
+                    continue
                 left = self._without_refused(of, kind, batch, error.items)
                 if left is not None:
                     batch = left
@@ -521,10 +555,12 @@ class Sync:
         if run.known_images is None:
             run.known_images = self._images_there(run)
         identity, picture = run.pictures.popitem()
-        if identity in run.known_images:
+        micrograph = run.called.get(picture.micrograph or "", picture.micrograph)
+        there = identity if picture.kind == "class_average" else (picture.kind, micrograph)
+        if there in run.known_images:
             self.counts.add("images", unchanged=1)
             return
-        if picture.micrograph in run.refused:
+        if micrograph in run.refused:
             return  # there is nothing on the site that it could be a picture of
         state = signature(picture.path)
         try:
@@ -541,7 +577,7 @@ class Sync:
             run.unreadable[identity] = (picture, state, again)
             log.warning("No picture of %s yet: %s", picture.path, error)
             return
-        of = {"micrograph": picture.micrograph}
+        of = {"micrograph": micrograph}
         if picture.kind == "class_average":
             of = {"job": picture.job, "iteration": picture.iteration, "number": picture.number}
         try:
@@ -549,13 +585,13 @@ class Sync:
         except (Refused, NotFound) as error:
             if isinstance(error, NotFound):
                 self.client.get_run(run.id)  # not there either: it is the run that is gone
-            name = picture.micrograph or f"{picture.job} class {picture.number}"
+            name = micrograph or f"{picture.job} class {picture.number}"
             self._refused(run, "images", ItemError(None, f"{picture.kind} of {name}", {"": error.detail}))
             return
         except Exception:
             run.pictures[identity] = picture  # not acknowledged: still to be sent
             raise
-        run.known_images.add(identity)
+        run.known_images.add(there)
         run.last_write = time.monotonic()
         self.counts.add("images", created=1)
         self.report(f"{len(run.pictures)} pictures to go")
@@ -608,6 +644,11 @@ def _is_more(one: Any, other: Any) -> bool:
 def _counted(answer: Any) -> dict[str, int]:
     answer = answer if isinstance(answer, dict) else {}
     return {name: int(answer.get(name) or 0) for name in ("created", "updated", "unchanged")}
+
+
+def renamed(batch: list[dict[str, Any]], called: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the items of a batch under other names where there are such."""
+    return [{**row, "name": called.get(row["name"], row["name"])} for row in batch]
 
 
 def described(info: dict[str, Any]) -> str:

@@ -72,6 +72,8 @@ RUN_FIELDS = {
     "particle_diameter",
 }
 STATUSES = {"queued", "running", "finished", "failed", "stopped"}
+#: So many items at most are named by a refusal.
+MOST_REPORTED = 5
 
 
 class Answer(Exception):
@@ -284,6 +286,7 @@ class Site:
 
     def post_micrographs(self, run, query, headers, body):
         items = json.loads(body)["micrographs"]
+        self.refuse_second_names(run, items)
         pictures = {"micrograph_image": None, "psd_image": None}
         counts, rows = self.upsert("micrographs", MEASURED, pictures, run.micrographs, items)
         if "dry_run" in query:
@@ -292,6 +295,23 @@ class Site:
             row["revision"] = run.next()
             run.micrographs[row["name"]] = row
         return 200, {**counts, "revision": run.revision}
+
+    def refuse_second_names(self, run, items):
+        """As the site does: whatever a movie was called first it is called in this run for good."""
+        first = {self.identity(name): name for name in run.micrographs}
+        errors = []
+        for index, item in enumerate(items):
+            other = first.setdefault(self.identity(item["name"]), item["name"])
+            if other != item["name"]:
+                wrong = {"name": [f"This name means the same exposure as {other!r}."]}
+                errors.append({"index": index, "name": item["name"], "errors": wrong, "same_as": other})
+        if errors:
+            raise Answer(409, {"errors": errors[:MOST_REPORTED]})
+
+    @staticmethod
+    def identity(name):
+        """Enough of what the site makes of a name: without its extension, and a folder that says nothing."""
+        return name.removeprefix("Movies/").rsplit(".", 1)[0]
 
     def upsert(self, kind, fields, unset, known, items):
         """Check a batch; return what it comes to and the rows that are new or changed."""

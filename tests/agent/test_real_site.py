@@ -143,6 +143,28 @@ def test_pictures_picks_and_failures_arrive(post, session, tmp_path):
     assert [event.text for event in run.events.all()] == ["CtfFind/job003 failed: no licence"]
 
 
+def test_movies_named_after_their_micrographs_were_posted(post, session, tmp_path):
+    """The run keeps its names, and what the program tells of the movies by theirs is not lost."""
+    made = project.files(count=3, status="Succeeded", iterations=())
+    movies = {
+        path: made.pop(path)
+        for path in list(made)
+        if path.startswith("Import") or (path.startswith("MotionCorr/job002/Mov") and path.endswith(".star"))
+    }
+    root = project.write(tmp_path / "relion", made)
+    post(root)
+    path = "CtfFind/job003/micrographs_ctf.star"
+    project.write(root, {**movies, path: made[path].replace(b"12137.000000", b"12138.000000")})
+    printed = post(root)
+    assert printed[0] == "micrographs: 0 created, 1 updated, 2 unchanged"
+    assert printed[2] == "images:      0 created, 0 updated, 6 unchanged"
+    run = session.runs.get()
+    rows = run.micrograph_rows.order_by("pk")
+    assert [row.name for row in rows] == [f"Movies/grid_{number:03d}.mrc" for number in (1, 2, 3)]
+    assert [row.defocus_u for row in rows] == [12000, 12138, 12274]
+    assert not run.events.exists()
+
+
 def test_an_archived_session_is_said(post, session, tmp_path):
     type(session).objects.filter(pk=session.pk).update(status="archived", end=session.start)
     root = project.write(tmp_path / "relion", project.files(count=1))

@@ -131,6 +131,109 @@ def test_a_site_that_does_not_say_which_item_is_found_out(site, tmp_path):
     assert len(site.runs[1].micrographs) == 8
 
 
+class TestSecondNames:
+    """The site keeps the first name it is told of a movie; after a restart the agent may know another."""
+
+    def guessed(self, site, tmp_path, monkeypatch, count=9):
+        """Post micrographs under guessed names; return the project, in which their movies are named now."""
+        made = project.files(count=count, iterations=())
+        later = {
+            path: made.pop(path)
+            for path in list(made)
+            if path.startswith(("Import", "CtfFind/job003/Movies"))
+            or (path.startswith("MotionCorr/job002/Movies") and path.endswith(".star"))
+        }
+        with monkeypatch.context() as patch:
+            patch.setattr("emhub_agent.readers.relion.GUESS_AFTER", 0.0)
+            settle(site, project.write(tmp_path, made))
+        [run] = site.runs.values()
+        assert list(run.micrographs) == [f"Movies/grid_{number:03d}.mrc" for number in range(1, count + 1)]
+        return project.write(tmp_path, later), made
+
+    def test_no_micrograph_is_lost_and_none_is_there_twice(self, site, tmp_path, monkeypatch, clean, caplog):
+        root, _ = self.guessed(site, tmp_path, monkeypatch)
+        sync = settle(site, root)
+        found, expected = state(site)["runs"]["p/Import/job001"], clean(root)["runs"]["p/Import/job001"]
+        by_movie = {name.replace(".mrc", ".tiff"): row for name, row in found["micrographs"].items()}
+        for row in by_movie.values():
+            row["name"] = row["name"].replace(".mrc", ".tiff")
+        assert by_movie == expected["micrographs"]
+        assert all(row["micrograph_image"] and row["psd_image"] for row in by_movie.values())
+        [run] = site.runs.values()
+        assert [len(sent) for sent in run.images.values()] == [1] * len(run.images)
+        assert sync.counts.refused == 0
+        assert run.events == []
+        told = [line for line in caplog.messages if "grid_" in line]
+        assert len(told) == 1
+        assert "Movies/grid_001.tiff as Movies/grid_001.mrc" in told[0]
+
+    def test_what_comes_later_goes_under_the_same_name(self, site, tmp_path, monkeypatch):
+        root, made = self.guessed(site, tmp_path, monkeypatch)
+        sync = settle(site, root)
+        path = "CtfFind/job003/micrographs_ctf.star"
+        project.write(root, {path: made[path].replace(b"12137.000000", b"12138.000000")})
+        site.calls.clear()
+        sync.numbers()
+        [run] = site.runs.values()
+        assert run.micrographs["Movies/grid_002.mrc"]["defocus_u"] == 12138
+        assert site.calls == [("POST", "/api/v1/runs/1/micrographs/")]
+
+    def test_the_other_way_round(self, site, tmp_path, monkeypatch):
+        """The movies' names were known, and the files that told them are gone."""
+        made = project.files(count=6, images=False, iterations=())
+        settle(site, project.write(tmp_path, made))
+        for path in made:
+            if path.startswith(("Import", "MotionCorr/job002/Movies")):
+                (tmp_path / path).unlink()
+        path = "CtfFind/job003/micrographs_ctf.star"
+        project.write(tmp_path, {path: made[path].replace(b"12137.000000", b"12138.000000")})
+        monkeypatch.setattr("emhub_agent.readers.relion.GUESS_AFTER", 0.0)
+        settle(site, tmp_path)
+        [run] = site.runs.values()
+        assert list(run.micrographs) == [project.movie(number) for number in range(1, 7)]
+        assert run.micrographs[project.movie(2)]["defocus_u"] == 12138
+
+    def test_two_movies_that_the_site_takes_for_one_are_not_mixed_up(self, site):
+        """Both are in the project, so that neither is another name of the other."""
+        movies = {"Movies/a.tiff": {"defocus_u": 1.0}, "Movies/a.eer": {"defocus_u": 2.0}}
+
+        def follow(names):
+            news = RunNews("p", {"software": "Tests"}, "running", {name: movies[name] for name in names})
+            sync = Sync(Giving([news]), Client(site.url, TOKEN), SESSION)
+            sync.numbers()
+            return sync
+
+        follow(["Movies/a.tiff"])
+        sync = follow(["Movies/a.eer", "Movies/a.tiff"])
+        [run] = site.runs.values()
+        assert {name: row["defocus_u"] for name, row in run.micrographs.items()} == {"Movies/a.tiff": 1.0}
+        assert sync.counts.rows["micrographs"]["refused"] == 1
+        assert [event["text"] for event in run.events] == [
+            "The site refused Movies/a.eer: name: This name means the same exposure as 'Movies/a.tiff'."
+        ]
+
+    def test_a_name_is_given_back_to_the_movie_that_turns_up(self, site):
+        """Its row came late: until then another movie passed for it."""
+        run = {"key": "p", "info": {"software": "Tests"}, "status": "running"}
+        first = Sync(
+            Giving([RunNews(**run, micrographs={"Movies/a.tiff": {"defocus_u": 1.0}})]),
+            Client(site.url, TOKEN),
+            SESSION,
+        )
+        first.numbers()
+        looks = [
+            [RunNews(**run, micrographs={"Movies/a.eer": {"defocus_u": 2.0}})],
+            [RunNews(**run, micrographs={"Movies/a.tiff": {"defocus_u": 1.0}})],
+            [RunNews(**run, micrographs={"Movies/a.eer": {"defocus_u": 3.0}})],
+        ]
+        sync = Sync(Giving(*looks), Client(site.url, TOKEN), SESSION)
+        for _ in looks:
+            sync.numbers()
+        [kept] = site.runs.values()
+        assert {name: row["defocus_u"] for name, row in kept.micrographs.items()} == {"Movies/a.tiff": 1.0}
+        assert sync.counts.rows["micrographs"]["refused"] == 1
+
+
 def test_an_archived_session_ends_it(site, tmp_path):
     sync = agent(site, project.write(tmp_path, project.files()))
     site.is_archived = True
@@ -220,6 +323,21 @@ class Watcher(Reader):
 
     def forget(self, key):
         raise AssertionError("there is no run")
+
+
+class Giving(Reader):
+    """Gives at each look what the test wrote down for it."""
+
+    software = "Tests"
+
+    def __init__(self, *looks):
+        self.looks = list(looks)
+
+    def look(self):
+        return self.looks.pop(0)
+
+    def forget(self, key):
+        raise AssertionError("the run is there")
 
 
 @pytest.fixture

@@ -328,6 +328,24 @@ class TestCheck:
         assert "Problems: 1." in out
         assert site.runs[1].revision == revision
 
+    def test_other_names_of_what_the_site_has_are_no_problem(self, site, tmp_path, write, capsys):
+        made = project.files(count=7, status="Succeeded", images=False, iterations=())
+        movies = {
+            path: made.pop(path)
+            for path in list(made)
+            if path.startswith(("Import", "MotionCorr/job002/Movies"))
+        }
+        root = project.write(tmp_path / "p", made)
+        config = write(f'[[watch]]\nprogram="relion"\nplace="{root}"\nsession="{SESSION}"')
+        assert main(["once", config]) == 0
+        assert "Movies/grid_001.mrc" in site.runs[1].micrographs
+        project.write(root, movies)
+        capsys.readouterr()
+        assert main(["check", config]) == 0
+        out = capsys.readouterr().out
+        assert "the site would have micrographs: 0 created, 0 updated, 7 unchanged" in out
+        assert "All is well." in out
+
     def test_wrong_names_are_found_before_there_is_a_run(self, site, tmp_path, write, capsys):
         root = project.write(tmp_path / "p", project.files(count=3, images=False, iterations=()))
         site.refused_names = {project.movie(2)}
