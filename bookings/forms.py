@@ -136,7 +136,7 @@ class BookingForm(ScopeMixin, OverrideMixin, ChangedFieldsModelForm):
         label="Repeat",
     )
     repeat_every = forms.IntegerField(
-        required=False, initial=1, min_value=1, max_value=366, label="Every how many"
+        required=False, initial=1, min_value=1, max_value=366, label="Every how many days or weeks"
     )
     repeat_weekdays = forms.TypedMultipleChoiceField(
         choices=list(enumerate(calendar.day_abbr)),
@@ -244,6 +244,7 @@ class BookingForm(ScopeMixin, OverrideMixin, ChangedFieldsModelForm):
                             Column("repeat_until", css_class="col-sm-6"),
                         ),
                         InlineCheckboxes("repeat_weekdays"),
+                        HTML('<p id="repeat-times" class="form-text"></p>'),
                         css_class="for-repeats",
                     ),
                 )

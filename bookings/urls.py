@@ -4,6 +4,7 @@ from django.urls import path
 
 from bookings import calendar_views, feed_views, follow_views, views
 from bookings.handover_views import HandOverView
+from bookings.taken_views import TakenView
 
 app_name = "bookings"
 
@@ -15,7 +16,7 @@ urlpatterns = [
     path("calendar/new/", calendar_views.CalendarBookView.as_view(), name="calendar-new"),
     path("calendar/<int:pk>/move/", calendar_views.CalendarMoveView.as_view(), name="calendar-move"),
     path("new/", views.BookingCreateView.as_view(), name="create"),
-    path("taken/", views.TakenView.as_view(), name="taken"),
+    path("taken/", TakenView.as_view(), name="taken"),
     path("<int:pk>/", views.BookingDetailView.as_view(), name="detail"),
     path("<int:pk>/edit/", views.BookingUpdateView.as_view(), name="edit"),
     path("<int:pk>/cancel/", views.BookingCancelView.as_view(), name="cancel"),

@@ -1,30 +1,22 @@
 """Pages about bookings. Rules live in services and rules, who may what in access and querysets."""
 
-import datetime
-
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.functional import cached_property
-from django.views.generic import CreateView, DetailView, FormView, TemplateView, UpdateView
+from django.views.generic import CreateView, DetailView, FormView, UpdateView
 from django_filters.views import FilterView
 
-from bookings import access, quotas
+from bookings import access
 from bookings.filters import BookingFilterSet
 from bookings.forms import BookingForm, CancelForm, booking_defaults
 from bookings.handover import can_hand_over
-from bookings.models import Application, Booking
+from bookings.models import Booking
 from bookings.rules import span
-from microscopes.limits import limits_in_words
-from microscopes.models import Microscope
 from people import words
 from people.access import is_staff
-from people.fields import LocalDateField, LocalDateTimeField
-
-TAKEN_DAYS = 14
-TAKEN_AT_MOST = 20
 
 
 class BookingListView(FilterView):
@@ -194,70 +186,3 @@ class BookingCancelView(FormView):
             else f"{len(form.saved)} bookings of the repeat are cancelled; {booking.microscope} is free again then.",
         )
         return redirect("bookings:detail", pk=booking.pk)
-
-
-class TakenView(TemplateView):
-    """The times at which a microscope is taken, for the booking form: times alone, whoever asks. And what the chosen
-    application has left there.
-    """
-
-    template_name = "bookings/_taken_times.html"
-
-    def get_context_data(self, **kwargs):
-        context = super().get_context_data(**kwargs)
-        start = self._start()
-        microscope = self.request.GET.get("microscope", "")
-        own = self.request.GET.get("booking", "")
-        if not microscope.isascii() or not microscope.isdigit() or len(microscope) > 18:
-            return context | {"microscope_chosen": False}
-        bookings = (
-            Booking.objects.filter(microscope=int(microscope))
-            .blocking()
-            .overlapping(start, start + datetime.timedelta(days=TAKEN_DAYS))
-            .order_by("start")
-        )
-        if own.isascii() and own.isdigit() and len(own) <= 18:
-            bookings = bookings.exclude(pk=int(own))
-        times = list(bookings.values_list("start", "end")[: TAKEN_AT_MOST + 1])
-        return context | {
-            "microscope_chosen": True,
-            "limits": self._limits(int(microscope)),
-            "taken": [span(*time) for time in times[:TAKEN_AT_MOST]],
-            "more": len(times) > TAKEN_AT_MOST,
-            "days": TAKEN_DAYS,
-            "first_day": start,
-            "left": self._left(int(microscope), own),
-        }
-
-    def _limits(self, microscope: int) -> list[str]:
-        found = Microscope.objects.visible_to(self.request.user).filter(pk=microscope).first()
-        return limits_in_words(found) if found else []
-
-    def _left(self, microscope: int, own: str) -> str:
-        """What the chosen application has left there, and what the times typed so far cost; empty for no limit."""
-        chosen = self.request.GET.get("application", "")
-        if not chosen.isascii() or not chosen.isdigit() or len(chosen) > 18:
-            return ""
-        application = Application.objects.visible_to(self.request.user).filter(pk=int(chosen)).first()
-        booking = Booking(pk=int(own)) if own.isascii() and own.isdigit() and len(own) <= 18 else None
-        found = application and quotas.quota(application, microscope, apart_from=booking)
-        if not found or found.left is None:
-            return ""
-        left = f"{application.code} has {max(found.left, 0)} of {found.days} days left on this microscope"
-        try:
-            times = [LocalDateTimeField().clean(self.request.GET.get(name, "")) for name in ("start", "end")]
-        except ValidationError:
-            return f"{left}."
-        return (
-            f"{left}; this booking counts as {quotas.days_charged(*times)}."
-            if times[0] < times[1]
-            else f"{left}."
-        )
-
-    def _start(self) -> datetime.datetime:
-        """The local day's beginning of the time typed so far; today where it is none."""
-        try:
-            day = LocalDateField().clean(self.request.GET.get("start", "")[:10])
-        except ValidationError:
-            day = timezone.localdate()
-        return timezone.make_aware(datetime.datetime.combine(day, datetime.time()))

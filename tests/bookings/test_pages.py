@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from bookings.models import Booking
+from people import words
 from tests.factories import (
     ApplicationFactory,
     BookingFactory,
@@ -334,8 +335,8 @@ def test_the_page_shows_its_sessions_with_their_counts(as_):
     page = (
         as_(session.booking.owner).get(reverse("bookings:detail", args=[session.booking_id])).content.decode()
     )
-    for words in (session.name, "finished", "1,234", "98,765"):
-        assert words in page
+    for told in (session.name, "finished", "1,234", "98,765"):
+        assert told in page
 
 
 def test_a_session_stays_with_its_lab_when_the_booking_changes_hands(as_):
@@ -483,13 +484,56 @@ def test_the_form_tells_when_a_microscope_is_taken_and_no_more(as_, user):
     assert "09:00 to 17:00" in text
     assert text.count("to 17:00") == 1
     assert "Secret" not in text
-    free = as_(user).get(f"/bookings/taken/?microscope={booking.microscope_id}&booking={booking.pk}")
+    free = as_(booking.owner).get(f"/bookings/taken/?microscope={booking.microscope_id}&booking={booking.pk}")
     assert "Free" in free.content.decode()
 
 
 @pytest.mark.parametrize(
     "query",
-    ["", "microscope=x", "microscope=1&start=9999-12-31", "microscope=²", "microscope=1&start=0001-01-01"],
+    [
+        "",
+        "microscope=x",
+        "microscope=1&start=9999-12-31",
+        "microscope=²",
+        "microscope=1&start=0001-01-01",
+        "microscope=1&repeat=weeks&repeat_every=x&repeat_weekdays=9",
+    ],
 )
 def test_nonsense_about_times_taken_is_no_error(as_, user, query):
     assert as_(user).get(f"/bookings/taken/?{query}").status_code == 200
+
+
+def test_whose_a_taken_time_is_cannot_be_found_out_by_its_id(as_, user):
+    booking = later()
+    query = f"microscope={booking.microscope_id}&start={local(tomorrow())}&booking={booking.pk}"
+    assert "09:00 to 17:00" in as_(user).get(f"/bookings/taken/?{query}").text
+    assert "Free" in as_(booking.owner).get(f"/bookings/taken/?{query}").text
+
+
+def test_the_form_says_what_it_will_book(as_, user, staff):
+    microscope = MicroscopeFactory(name="Krios 1")
+    query = f"page=1&microscope={microscope.pk}&start={local(tomorrow(9))}&end={local(tomorrow(17))}&kind=downtime"
+    day = f"{tomorrow():%a} {tomorrow().day} {tomorrow():%b}"
+    assert (
+        f"Downtime on Krios 1, {day} 09:00 to 17:00 (8\xa0h)."
+        in as_(staff).get(f"/bookings/taken/?{query}").text
+    )
+    backwards = f"page=1&microscope={microscope.pk}&start={local(tomorrow(17))}&end={local(tomorrow(9))}"
+    assert "to 09:00" not in as_(user).get(f"/bookings/taken/?{backwards}").text
+
+
+def test_the_form_says_which_dates_a_repeat_has_and_which_are_taken(as_, user):
+    microscope = MicroscopeFactory()
+    week = datetime.timedelta(days=7)
+    BookingFactory(microscope=microscope, start=tomorrow(16) + week, end=tomorrow(18) + week)
+    until = (tomorrow() + 2 * week).date()
+    query = (
+        f"page=1&microscope={microscope.pk}&start={local(tomorrow(9))}&end={local(tomorrow(17))}"
+        f"&repeat=weeks&repeat_every=1&repeat_until={until}"
+    )
+    text = as_(user).get(f"/bookings/taken/?{query}").text
+    first, second, third = (words.day(tomorrow().date() + n * week) for n in range(3))
+    assert f"3 times: {first}, {second}, {third}." in text
+    assert f"Not free: {second}." in text
+    assert "and 2 more of the repeat" in text
+    assert "Choose a day after" in as_(user).get(f"/bookings/taken/?{query[:-10]}{tomorrow().date()}").text
