@@ -5,8 +5,10 @@ Only then is the batch read again, item by item and field by field, so that the 
 wrong with it (first 100 items). Bounds are wide: what physics allows, not what is good data.
 """
 
+import codecs
 import datetime
 import difflib
+import json
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -23,14 +25,16 @@ from preprocessing.ingest import Report
 MAX_BATCH = 1000
 MAX_CLASSES = 5000
 MAX_REPORTED = 100
+MAX_REPORTED_FIELDS = 30  # Of one item; more than any has.
 MAX_COORDINATES = 50_000
 MAX_PARAMETERS_BYTES = 64 * 1024
 EARLIEST = datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC)
 FUTURE = datetime.timedelta(days=1)
 
 # Control characters, of which PostgreSQL cannot store NUL and no name has the others.
-_PLAIN = r"^[^\x00-\x1f\x7f]*$"
-_TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+# \Z, as Python's $ takes a line's end after it as well.
+_PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
+_TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"
 
 
 def _text(longest: int, shortest: int = 0):
@@ -156,9 +160,13 @@ def exposures(body: bytes) -> list[Report]:
 
 def classes(body: bytes) -> ClassBatch:
     try:
-        return _decode(body, ClassBatch)
-    except msgspec.ValidationError:
-        raise Invalid(_batch_errors(body, ClassBatch, "classes", ClassItem, lambda item: None)) from None
+        batch = _DECODERS[ClassBatch].decode(body)
+    except _UNREADABLE as error:
+        raise Invalid(
+            _batch_errors(body, error, ClassBatch, "classes", ClassItem, lambda item: None)
+        ) from None
+    _refuse_blank({"job": batch.job})
+    return batch
 
 
 def run_opening(body: bytes) -> dict[str, Any]:
@@ -184,15 +192,7 @@ def given(item: Struct, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     return values
 
 
-def _decode(body: bytes, kind: type):
-    try:
-        return _DECODERS[kind].decode(body)
-    except msgspec.ValidationError:
-        raise
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid({"detail": f"This is not JSON: {error}."}) from error
-
-
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _DECODERS = {
     kind: msgspec.json.Decoder(kind)
     for kind in (MicrographBatch, ExposureBatch, ClassBatch, RunOpening, RunChange, Event)
@@ -206,8 +206,10 @@ def _report(item: MicrographItem | ExposureItem) -> Report:
         values["coordinates"] = np.asarray(points, dtype="<f4").tobytes()
     elif points is not None:
         values["coordinates"] = b""
-    if (moment := values.get("acquired_at")) is not None and (problem := _implausible(moment)):
-        raise _Wrong("acquired_at", problem)
+    if (moment := values.get("acquired_at")) is not None:
+        if problem := _implausible(moment):
+            raise _Wrong("acquired_at", problem)
+        values["acquired_at"] = _stored(moment)
     try:
         return Report(item.name, identity(item.name), values)
     except ValueError as error:
@@ -228,23 +230,37 @@ def _implausible(moment: datetime.datetime) -> str:
     return ""
 
 
+def _stored(moment: datetime.datetime) -> datetime.datetime:
+    """In UTC: PostgreSQL knows no offset of 16 hours or more."""
+    return moment.astimezone(datetime.UTC)
+
+
 def _batch(body: bytes, kind: type, list_name: str, item_kind: type, make: Callable) -> list:
     try:
-        return [make(item) for item in getattr(_decode(body, kind), list_name)]
-    except (msgspec.ValidationError, _Wrong):
-        raise Invalid(_batch_errors(body, kind, list_name, item_kind, make)) from None
+        return [make(item) for item in getattr(_DECODERS[kind].decode(body), list_name)]
+    except (*_UNREADABLE, _Wrong) as error:
+        raise Invalid(_batch_errors(body, error, kind, list_name, item_kind, make)) from None
 
 
 def _object(body: bytes, kind: type) -> dict[str, Any]:
     try:
-        values = given(_decode(body, kind))
-    except msgspec.ValidationError as error:
-        raise Invalid(_field_errors(_loaded(body), kind) or {"detail": _in_words(error)}) from None
-    if (moment := values.get("at")) is not None and (problem := _implausible(moment)):
-        raise Invalid({"at": [problem]})
+        values = given(_DECODERS[kind].decode(body))
+    except _UNREADABLE as error:
+        raise Invalid(_field_errors(_loaded(body), kind) or _whole(body, error)) from None
+    _refuse_blank(values)
+    if (moment := values.get("at")) is not None:
+        if problem := _implausible(moment):
+            raise Invalid({"at": [problem]})
+        values["at"] = _stored(moment)
     if problem := _unstorable(values.get("parameters")):
         raise Invalid({"parameters": [problem]})
     return values
+
+
+def _refuse_blank(values: dict[str, Any]) -> None:
+    for name in ("key", "software", "job", "text"):
+        if name in values and not values[name].strip():
+            raise Invalid({name: ["This must not be blank."]})
 
 
 def _unstorable(parameters: dict | None) -> str:
@@ -266,14 +282,54 @@ def _unstorable(parameters: dict | None) -> str:
 # -- Saying what is wrong ----------------------------------------------------------------------------------
 
 
+class NotFinite:
+    """NaN or an infinity written where JSON has none; what converts it says so by this class's name."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __str__(self):
+        return self.text
+
+
 def _loaded(body: bytes):
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Invalid({"detail": f"This is not JSON: {error}"}) from error
+        if (found := _with_not_finite(body, error)) is not None:
+            return found
+        raise Invalid({"detail": _why_not_json(body, error)}) from error
 
 
-def _batch_errors(body: bytes, kind: type, list_name: str, item_kind: type, make: Callable) -> dict:
+def _with_not_finite(body: bytes, error: orjson.JSONDecodeError):
+    """What only NaN or infinity keeps from being JSON, so that they can be told by item and field; or None."""
+    if not (b"NaN" in body or b"Infinity" in body or "infinity" in str(error)):
+        return None
+    if re.search(rb"\\u[dD][89a-fA-F]", body):
+        return None  # Half a character could be in it, which nobody could be told of.
+    try:
+        return json.loads(body.decode(), parse_constant=NotFinite, parse_int=_number)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _number(text: str) -> int | float:
+    """As orjson reads it: what has more than 64 bits is a float."""
+    return int(text) if len(text) < 19 else float(text)
+
+
+def _why_not_json(body: bytes, error: Exception) -> str:
+    if not body.strip():
+        return "The body is empty. Send JSON."
+    if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "The body begins with a byte order mark. Send JSON in UTF-8 without one."
+    return f"This is not JSON: {error}."
+
+
+def _batch_errors(
+    body: bytes, error: Exception, kind: type, list_name: str, item_kind: type, make: Callable
+) -> dict:
+    """What is wrong with a batch that could not be read by reason of `error`."""
     loaded = _loaded(body)
     if not isinstance(loaded, dict):
         return {"detail": f'Send an object: {{"{list_name}": [...]}}.'}
@@ -293,7 +349,14 @@ def _batch_errors(body: bytes, kind: type, list_name: str, item_kind: type, make
             reports.append({"index": index, "name": _shown_name(item), "errors": errors})
             if len(reports) == MAX_REPORTED:
                 break
-    return {"errors": reports}
+    return {"errors": reports} if reports else _whole(body, error)
+
+
+def _whole(body: bytes, error: Exception) -> dict:
+    """What is wrong where no field of it is."""
+    if isinstance(error, msgspec.ValidationError):
+        return {"detail": _in_words(error)}
+    return {"detail": _why_not_json(body, error)}
 
 
 def _shown_name(item) -> str | None:
@@ -321,8 +384,10 @@ def _field_errors(value, kind: type) -> dict[str, list[str]]:
         if field.required and name not in value:
             errors[name] = ["This field is required."]
     for name, part in value.items():
+        if len(errors) >= MAX_REPORTED_FIELDS:
+            break
         if name not in known:
-            errors[name] = [f"There is no such field.{_nearest(name, known)}"]
+            errors[name[:100]] = [f"There is no such field.{_nearest(name, known)}"]
             continue
         try:
             msgspec.convert(part, known[name].type)
@@ -332,7 +397,7 @@ def _field_errors(value, kind: type) -> dict[str, list[str]]:
 
 
 def _nearest(name: str, known) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name, list(known), n=1) if len(name) <= 60 else []
     return f" Did you mean {close[0]}?" if close else ""
 
 
@@ -350,6 +415,10 @@ _WORDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         ),
         (r"^Invalid RFC3339 encoded datetime", "Write a time such as 2026-11-23T10:15:00Z."),
         (r"^Expected `(?:float|int|decimal)` (<=|>=|<|>) (\S+)", r"This must be \1 \2."),
+        (
+            r"^Expected `[^`]+`, got `NotFinite`",
+            "NaN and infinity are no numbers in JSON. Send null for what is not known.",
+        ),
         (r"^Expected `([^`]+)`, got `([^`]+)`", r"Expected \1, got \2."),
         (r"^Invalid enum value (.*)", r"\1 is not a choice."),
     )

@@ -65,7 +65,14 @@ def test_a_class_that_cannot_be_is_refused(pipeline, item):
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"job": "", "classes": []}, {"job": "j", "iteration": -1, "classes": [{"number": 1}]}]
+    "body",
+    [
+        {},
+        {"job": "", "classes": []},
+        {"job": " ", "classes": [{"number": 1}]},
+        {"job": "j\n", "classes": [{"number": 1}]},
+        {"job": "j", "iteration": -1, "classes": [{"number": 1}]},
+    ],
 )
 def test_what_is_no_set_of_classes_is_refused(pipeline, body):
     assert pipeline.client.post(f"{pipeline.url}classes/", body).status_code == 400
@@ -102,6 +109,15 @@ def test_the_newest_message_repeated_at_once_is_the_same(pipeline):
     ]
 
 
+def test_a_time_with_any_offset_is_kept_as_that_moment(pipeline):
+    """PostgreSQL refuses offsets of 16 hours and more."""
+    for at in ("2026-11-22T10:15:00+23:59", "2026-11-21T10:16:00Z"):
+        answer = pipeline.client.post(f"{pipeline.url}events/", {"level": "info", "text": "x", "at": at})
+        assert answer.status_code < 300, answer.content
+        assert answer.json()["at"] == "2026-11-21T10:16:00Z"
+    assert RunEvent.objects.count() == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -114,6 +130,7 @@ def test_the_newest_message_repeated_at_once_is_the_same(pipeline):
         {"level": "info", "text": "x", "at": "2026-11-22T10:15:00"},
         {"level": "info", "text": "x", "at": "2999-11-22T10:15:00Z"},
         {"level": "info", "text": "x", "who": "me"},
+        {"level": "info", "text": " \n"},
     ],
 )
 def test_what_is_no_message_is_refused(pipeline, body):

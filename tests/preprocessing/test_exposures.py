@@ -101,6 +101,14 @@ def test_what_cannot_be_is_refused_by_field(pipeline, field, value):
     assert not Exposure.objects.exists()
 
 
+def test_a_time_with_any_offset_is_kept_as_that_moment(pipeline):
+    """PostgreSQL refuses offsets of 16 hours and more."""
+    for at in ("2026-11-21T10:15:00+23:59", "2026-11-20T10:16:00Z"):
+        assert pipeline.expose({"name": "a", "acquired_at": at}).status_code == 200
+    (row,) = exposures(pipeline).json()["exposures"]
+    assert (row["acquired_at"], row["revision"]) == ("2026-11-20T10:16:00Z", 1)
+
+
 def test_two_names_of_one_movie_in_a_batch_are_refused(pipeline):
     answer = pipeline.expose({"name": "a.tiff"}, {"name": "a.mrc"})
     assert answer.status_code == 409

@@ -260,7 +260,12 @@ def test_every_bad_item_is_named_and_the_first_hundred_reported(pipeline):
         '{"micrographs": [{"name": "a", "defocus_u": 1e999}]}',
         '{"micrographs": [{"name": "\\ud800"}]}',
         '{"micrographs": [{"name": "a"}',
+        '{"micrographs": [{"name": "a", "defocus_u": ' + "9" * 400 + "}]}",
+        '{"micrographs": [{"name": "\\ud800", "defocus_u": NaN}]}',
+        '{"micrographs": [{"name": NaN}]}',
+        '{"micrographs": NaN}',
         "[" * 100_000,
+        '{"NaN": ' + "[" * 100_000,
     ],
 )
 def test_what_is_no_batch_is_refused(pipeline, body):
@@ -268,6 +273,57 @@ def test_what_is_no_batch_is_refused(pipeline, body):
     assert answer.status_code == 400
     assert answer.json()
     assert not Micrograph.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("NaN", "NaN"),
+        ("-Infinity", "infinity"),
+        ("1e999", "<="),
+    ],
+)
+def test_a_number_that_is_none_is_refused_with_item_field_and_place(pipeline, value, said):
+    wrong = f'{{"name": "b", "defocus_u": {value}, "coordinates": [[1, 2], [3, {value}]]}}'
+    answer = pipeline.client.post(
+        f"{pipeline.url}micrographs/",
+        f'{{"micrographs": [{{"name": "a"}}, {wrong}, {{"name": "c", "particles": -1}}]}}',
+        content_type="application/json",
+    )
+    first, second = answer.json()["errors"]
+    assert (first["index"], first["name"], list(first["errors"])) == (1, "b", ["defocus_u", "coordinates"])
+    assert said in first["errors"]["defocus_u"][0]
+    assert first["errors"]["coordinates"][0].startswith("At [1][1]: ")
+    assert (second["index"], list(second["errors"])) == (2, ["particles"])
+    assert pipeline.rows() == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "The body is empty"),
+        (b'\xef\xbb\xbf{"micrographs": [{"name": "a"}]}', "byte order mark"),
+        ('{"micrographs": [{"name": "a"}]}'.encode("utf-16"), "byte order mark"),
+        (b'{"micrographs": [{"name": "a\\ud800b"}]}', "surrogate"),
+        (b'{"micrographs": [{"name": "a"}', "line 1 column"),
+    ],
+)
+def test_what_is_no_json_is_told_why(pipeline, body, said):
+    answer = pipeline.client.post(f"{pipeline.url}micrographs/", body, content_type="application/json")
+    assert answer.status_code == 400
+    assert said in answer.json()["detail"]
+
+
+def test_a_name_ends_where_it_ends(pipeline):
+    """A line's end after it would be kept, and told to everyone who reads."""
+    answer = pipeline.post({"name": "a\n"})
+    assert answer.json()["errors"][0]["errors"] == {"name": ["Control characters are not allowed."]}
+
+
+def test_a_flood_of_unknown_fields_is_answered_briefly(pipeline):
+    answer = pipeline.post({"name": "a", "x" * 100_000: 1} | {f"k{n}": 1 for n in range(5000)})
+    assert answer.status_code == 400
+    assert len(answer.content) < 5000
 
 
 def test_more_than_a_thousand_are_too_many(pipeline):

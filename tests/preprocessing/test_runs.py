@@ -138,7 +138,19 @@ def test_a_text_that_only_looks_like_nul_is_kept(pipeline):
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"key": "a"}, {"software": "a"}, {"key": "", "software": "a"}, [], "x", 5]
+    "body",
+    [
+        {},
+        {"key": "a"},
+        {"software": "a"},
+        {"key": "", "software": "a"},
+        {"key": " ", "software": "a"},
+        {"key": "a\n", "software": "a"},
+        {"key": "a", "software": "\u3000"},
+        [],
+        "x",
+        5,
+    ],
 )
 def test_a_run_needs_key_and_software(pipeline, body):
     assert pipeline.client.post(f"{pipeline.base}runs/", body).status_code == 400
