@@ -178,6 +178,8 @@ class BookingForm(ScopeMixin, OverrideMixin, ChangedFieldsModelForm):
         # What downtime would cancel or shorten.
         self.hits: list[Hit] = []
         if not self.is_new:
+            for name in ("start", "end"):
+                self.fields[name].known = getattr(self.instance, name)
             for name in [name for name in self.fields if name.startswith("repeat")]:
                 del self.fields[name]
             self.ask_scope(self.instance)

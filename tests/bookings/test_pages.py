@@ -537,3 +537,36 @@ def test_the_form_says_which_dates_a_repeat_has_and_which_are_taken(as_, user):
     assert f"Not free: {second}." in text
     assert "and 2 more of the repeat" in text
     assert "Choose a day after" in as_(user).get(f"/bookings/taken/?{query[:-10]}{tomorrow().date()}").text
+
+
+# -- the nights on which the clock changes -----------------------------------------------------------------
+@pytest.fixture
+def stockholm(settings):
+    settings.TIME_ZONE = "Europe/Stockholm"
+    with timezone.override("Europe/Stockholm"):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [("2027-03-28T02:30", "There is no 02:30 on Sun 28 Mar"), ("2027-10-31T02:30", "02:30 on Sun 31 Oct")],
+)
+def test_a_time_that_is_no_moment_is_refused_in_words(as_, user, stockholm, typed, told):
+    page = as_(user).post(NEW, filled(user, MicroscopeFactory(), start=typed, end=typed[:11] + "09:00"))
+    assert told in page.context["form"].errors["start"][0]
+    assert not Booking.objects.exists()
+
+
+def test_what_begins_in_the_repeated_hour_can_be_edited_and_stays_there(as_, user, stockholm):
+    start = datetime.datetime(
+        2027, 10, 31, 0, 30, tzinfo=datetime.UTC
+    )  # 02:30, which comes again an hour later.
+    booking = BookingFactory(owner=user, start=start, end=start + 8 * HOUR)
+    address = reverse("bookings:edit", args=[booking.pk])
+    assert 'value="2027-10-31T02:30"' in as_(user).get(address).text
+    data = filled(user, booking.microscope, lab=booking.lab, start="2027-10-31T02:30", end="2027-10-31T09:30")
+    for name in ("start", "end"):
+        data[f"initial-{name}"] = data[name]
+    assert as_(user).post(address, data | {"title": "Another"}).status_code == 302
+    booking.refresh_from_db()
+    assert (booking.title, booking.start) == ("Another", start)
