@@ -36,14 +36,6 @@ STATUSES = {
     "failed": "failed",
     "aborted": "stopped",
 }
-# Left in the job's folder when it ends; the pipeline file is brought up to date only when somebody looks.
-MARKERS = {
-    "RELION_JOB_EXIT_SUCCESS": "finished",
-    "RELION_JOB_EXIT_FAILURE": "failed",
-    "RELION_JOB_EXIT_ABORTED": "stopped",
-}
-# Jobs that compute; picking by hand and selecting stay "Running" for as long as a window is open.
-COMPUTING = ("import", "motioncorr", "ctffind", "autopick", "extract", "class2d")
 
 _JOB = re.compile(r"^(?:\./)?(\w+/job(\d+))(?:/|$)")
 

@@ -13,6 +13,7 @@ import posixpath
 import re
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +114,8 @@ class PickCount(Deferred):
         return {"particles": self.count}
 
 
-class Table:
-    """The rows of one job's result file, by the micrograph's name, as records.
+class Table(ABC):
+    """What one job tells of micrographs, by their names, as records; read again when its files change.
 
     ``log`` names the rows that changed, in that order; when it is begun anew, ``epoch`` is raised and
     everything may have changed.
@@ -123,7 +124,6 @@ class Table:
     def __init__(self, reader: RelionReader, job: str):
         self.reader, self.job = reader, job
         self.rows: dict[str, Record] = {}
-        self.optics: dict[str, star.Row] = {}
         self.epoch = 0
         self.log: list[str] = []
         self._tail = star.Tail()
@@ -139,8 +139,8 @@ class Table:
 
     def refresh(self, path: str | None, finished: bool) -> None:
         """Take up what changed in the job's result file, at ``path`` in the project (None: there is none)."""
-        state = (path, finished, self.reader.signature(path) if path else None)
-        if path is None or state == self._state or state[2] is None:
+        state = self.state_of(path, finished) if path else None
+        if path is None or state is None or state == self._state:
             return
         try:
             self.read(path, finished)
@@ -149,18 +149,14 @@ class Table:
             return
         self._state = state
 
+    def state_of(self, path: str, finished: bool) -> tuple | None:
+        """Return what changes when there is something to read; None while there is nothing."""
+        state = self.reader.signature(path)
+        return None if state is None else (path, finished, state)
+
+    @abstractmethod
     def read(self, path: str, finished: bool) -> None:
-        is_whole, items = self._tail.read(self.reader.path(path), finished)
-        rows: dict[str, Record] = {}
-        for item in items:
-            if isinstance(item, star.Row):
-                if item.block == "optics":
-                    self.optics[item.get("rlnOpticsGroup") or ""] = item
-                else:
-                    found = self.row(item)
-                    if found:
-                        rows[found[0]] = packed(found[1])
-        self.take(rows, is_whole, finished)
+        """Bring ``rows`` up to date and ``tell`` which changed. Raises OSError where the file is not read."""
 
     def take(self, rows: dict[str, Record], is_whole: bool, finished: bool) -> None:
         """Keep these rows, which are all there are or were added, and log what changed."""
@@ -183,9 +179,30 @@ class Table:
         else:
             self.log += changed
 
+
+class RowTable(Table):
+    """One row for each movie or micrograph in the job's own file, and since 3.1 its optics groups."""
+
+    def __init__(self, reader: RelionReader, job: str):
+        super().__init__(reader, job)
+        self.optics: dict[str, star.Row] = {}
+
+    def read(self, path: str, finished: bool) -> None:
+        is_whole, items = self._tail.read(self.reader.path(path), finished)
+        rows: dict[str, Record] = {}
+        for item in items:
+            if isinstance(item, star.Row):
+                if item.block == "optics":
+                    self.optics[item.get("rlnOpticsGroup") or ""] = item
+                else:
+                    found = self.row(item)
+                    if found:
+                        rows[found[0]] = packed(found[1])
+        self.take(rows, is_whole, finished)
+
+    @abstractmethod
     def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
-        """Return a name and what the row tells of it, None to leave it out; called for each row by `read`."""
-        raise NotImplementedError
+        """Return a name and what the row tells of it, in the site's units; None to leave it out."""
 
     def pixel_size(self, row: star.Row) -> float | None:
         """Return the movie's pixel size in Å before any binning."""
@@ -208,7 +225,7 @@ def micrograph_of(row: star.Row) -> str | None:
     return sys.intern(name) if name else None
 
 
-class ImportTable(Table):
+class ImportTable(RowTable):
     """Movies (or micrographs) as they were imported."""
 
     def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
@@ -223,7 +240,7 @@ class ImportTable(Table):
         return (name, {"image": name}) if name else None
 
 
-class MotionTable(Table):
+class MotionTable(RowTable):
     """Motion-corrected micrographs: their motion in Å and the movie each was made of."""
 
     def __init__(self, reader: RelionReader, job: str):
@@ -286,7 +303,7 @@ class MotionTable(Table):
             self._unlinked[name] = metadata
 
 
-class CtfTable(Table):
+class CtfTable(RowTable):
     """CTF estimates: defocus in Å (underfocus positive), resolution in Å."""
 
     def row(self, row: star.Row) -> tuple[str, dict[str, Any]] | None:
@@ -417,26 +434,23 @@ class SelectTable(Table):
     looked at by anybody: nothing is said of it.
     """
 
-    def refresh(self, path: str | None, finished: bool) -> None:
+    def state_of(self, path: str, finished: bool) -> tuple | None:
         source = self.reader.selected_from(self.job)
-        if path is None or not finished or not source:
-            return
-        kept_state, source_state = self.reader.signature(path), self.reader.signature(source)
-        state = (path, source, kept_state, source_state)
-        if state == self._state or kept_state is None or source_state is None:
-            return
-        try:
-            kept = set(self._names(path))
-            names = list(self._names(source))
-        except OSError as error:
-            self.reader.warn(path, error)
-            return
-        if source_state[0] > kept_state[0]:
+        if not finished or not source:
+            return None
+        kept, given = self.reader.signature(path), self.reader.signature(source)
+        return None if kept is None or given is None else (path, source, kept, given)
+
+    def read(self, path: str, finished: bool) -> None:
+        source = self.reader.selected_from(self.job) or ""
+        kept_at, given_at = self.reader.signature(path), self.reader.signature(source)
+        kept = set(self._names(path))
+        names = list(self._names(source))
+        if kept_at and given_at and given_at[0] > kept_at[0]:
             last = max((place for place, name in enumerate(names) if name in kept), default=-1)
             names = names[: last + 1]
         yes, no = packed({"rejected": False}), packed({"rejected": True})
         self.take({name: yes if name in kept else no for name in names}, True, True)
-        self._state = state
 
     def _names(self, path: str) -> Iterator[str]:
         for item in star.read(self.reader.path(path), complete=True):

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 from .. import names, star
 from ..mrc import mrc_size
 from ..relion_pipeline import PIPELINE, Job, Pipeline, Scheme, job_of, stem_of, without_job
-from ..relion_tables import ORDER, RECENT, TABLES, Classes, MotionTable, Table, items_of, packed
+from ..relion_tables import ORDER, RECENT, TABLES, Classes, MotionTable, RowTable, Table, items_of, packed
 from .base import (
     Event,
     Folder,
@@ -723,7 +723,7 @@ class RelionReader(Reader):
         found: dict[str, Any] = {}
         for name in branch.jobs:
             table = self._tables.get(name)
-            if table is None:
+            if not isinstance(table, RowTable):
                 continue
             for optics in table.optics.values():
                 binned = star.number(optics.get("rlnMicrographPixelSize"))
