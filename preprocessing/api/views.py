@@ -20,6 +20,7 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from people.api.exceptions import Conflict, Gone, TooLarge
+from people.api.parameters import check_parameters
 from people.api.parsers import JSONBytesParser
 from preprocessing import images, ingest, reading, statistics
 from preprocessing.api import payloads, schema
@@ -29,6 +30,8 @@ from sessions_app import access
 from sessions_app.models import Session
 
 MAX_REVISION = 2**63 - 1
+CHANGES = ("after", "limit")
+PAGES = ("page", "page_size")
 FORMAT = 1  # Part of every ETag: raised when rows are told in another form.
 
 
@@ -43,20 +46,17 @@ class ReportView(APIView):
 
     parser_classes = [JSONBytesParser]
     can_be_tried = False  # Whether ?dry_run=true is understood.
+    parameters: tuple[str, ...] = ()  # What a GET understands.
 
     def initial(self, request, *args, **kwargs):
         super().initial(request, *args, **kwargs)
-        if request.method not in SAFE_METHODS:
-            self._check_parameters()
-
-    def _check_parameters(self) -> None:
-        """A misspelt ?dry_run would store what was only meant to be tried."""
-        known = {"dry_run"} if self.can_be_tried else set()
-        if unknown := sorted(set(self.request.query_params) - known):
-            only = "Only exposures, micrographs and classes can be tried." if "dry_run" in unknown else ""
-            raise exceptions.ValidationError(
-                {name: [f"There is no such parameter here. {only}".strip()] for name in unknown}
-            )
+        if request.method in SAFE_METHODS:
+            check_parameters(request, {*self.parameters, api_settings.URL_FORMAT_OVERRIDE})
+        else:
+            # A misspelt ?dry_run would store what was only meant to be tried.
+            asked = "dry_run" in request.query_params
+            only = "Only exposures, micrographs and classes can be tried." if asked else ""
+            check_parameters(request, {"dry_run"} if self.can_be_tried else (), only)
 
     @property
     def is_trial(self) -> bool:
@@ -224,6 +224,7 @@ def run_row(run: ProcessingRun, session_name: str) -> dict:
 
 class ExposureView(ReportView):
     can_be_tried = True
+    parameters = CHANGES
 
     @schema.get_exposures
     def get(self, request, name):
@@ -247,6 +248,8 @@ class ExposureView(ReportView):
 
 
 class RunListView(ReportView):
+    parameters = PAGES
+
     @schema.get_runs
     def get(self, request, name):
         session = self.session(name)
@@ -276,6 +279,7 @@ class RunView(ReportView):
 
 class MicrographView(ReportView):
     can_be_tried = True
+    parameters = CHANGES
     columns = ("revision", "session__name", "session__status")
 
     @schema.get_micrographs
@@ -317,6 +321,7 @@ class CoordinateView(ReportView):
 
 class ClassView(ReportView):
     can_be_tried = True
+    parameters = ("job", "iteration", "latest", *PAGES)
 
     @schema.get_classes
     def get(self, request, pk):
@@ -372,6 +377,8 @@ def _class_row(row: ClassAverage, session_name: str) -> dict:
 
 
 class EventView(ReportView):
+    parameters = PAGES
+
     @schema.get_events
     def get(self, request, pk):
         run = self.run(pk)

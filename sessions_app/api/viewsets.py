@@ -9,11 +9,12 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import exceptions, mixins, status, viewsets
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.response import Response
 
 from people.access import is_pipeline, is_staff
 from people.api.exceptions import Conflict
+from people.api.parameters import check_parameters
 from sessions_app import access
 from sessions_app.api.filters import SessionFilterSet
 from sessions_app.api.serializers import (
@@ -67,6 +68,11 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
     permission_classes = [IsAuthenticated]
     lookup_field = "name"
     http_method_names = ["get", "post", "patch", "head", "options"]
+
+    def initial(self, request, *args, **kwargs):
+        super().initial(request, *args, **kwargs)
+        if request.method not in SAFE_METHODS:
+            check_parameters(request, ())
 
     def get_queryset(self):
         sessions = Session.objects.visible_to(self.request.user).with_row().select_related("data_server")

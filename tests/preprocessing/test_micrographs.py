@@ -389,6 +389,23 @@ def test_a_revision_that_is_none_is_refused(pipeline, after):
     assert pipeline.after(after).status_code == 400
 
 
+def test_what_nobody_asks_here_or_asks_twice_is_refused_by_name(pipeline):
+    """?since=5 would be answered with everything, which the reader would take for what is new."""
+    for address, query, name in (
+        ("micrographs/", "since=5", "since"),
+        ("micrographs/", "After=5", "After"),
+        ("micrographs/", "after=1&after=0", "after"),
+        ("classes/", "jobs=a", "jobs"),
+        ("events/", "limit=1", "limit"),
+        ("", "after=0", "after"),
+    ):
+        answer = pipeline.client.get(f"{pipeline.url}{address}?{query}")
+        assert (answer.status_code, list(answer.json())) == (400, [name])
+    for address in ("exposures/", "runs/", "summary/"):
+        answer = pipeline.client.get(f"{pipeline.base}{address}?since=5")
+        assert (answer.status_code, list(answer.json())) == (400, ["since"])
+
+
 @pytest.mark.parametrize("limit", ["0", "1001", "many"])
 def test_a_limit_out_of_range_is_refused(pipeline, limit):
     assert pipeline.after(0, limit=limit).status_code == 400

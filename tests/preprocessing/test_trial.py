@@ -85,7 +85,17 @@ def test_a_trial_on_an_archived_session_is_told_so(pipeline, trial):
     assert trial(f"{pipeline.url}micrographs/", {"micrographs": [{"name": "a"}]}).status_code == 409
 
 
-@pytest.mark.parametrize("query", ["dry_run=yes", "dry_run=", "dryrun=true", "dry-run=true&dry_run=true"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "dry_run=yes",
+        "dry_run=",
+        "dryrun=true",
+        "dry-run=true&dry_run=true",
+        "dry_run=true&dry_run=false",
+        "dry_run=false&dry_run=true",
+    ],
+)
 def test_a_misspelt_trial_is_refused_and_not_stored(pipeline, query):
     answer = pipeline.client.post(f"{pipeline.url}micrographs/?{query}", {"micrographs": [{"name": "a"}]})
     assert answer.status_code == 400
@@ -106,6 +116,7 @@ def test_what_cannot_be_tried_says_so_instead_of_doing_it(pipeline):
         ("post", f"{pipeline.base}runs/", {"key": "new", "software": "x"}),
         ("patch", pipeline.url, {"status": "finished"}),
         ("post", f"{pipeline.url}events/", {"level": "info", "text": "x"}),
+        ("patch", pipeline.base, {"frames": 44}),
     ):
         before = everything()
         answer = getattr(pipeline.client, method)(f"{address}?dry_run=true", body)
