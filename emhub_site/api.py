@@ -6,6 +6,7 @@ import orjson
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import OperationalError
+from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.parsers import BaseParser
@@ -96,8 +97,24 @@ class Busy(exceptions.APIException):
     wait = 5
 
 
+def _told_what_to_do(exc, view):
+    """The framework's own refusals in words that help whoever writes the caller."""
+    if isinstance(exc, Http404) or (
+        isinstance(exc, exceptions.NotFound) and exc.detail == exceptions.NotFound.default_detail
+    ):
+        # Django's own words name our classes.
+        return exceptions.NotFound("There is none at this address, or it is not for you to see.")
+    if isinstance(exc, exceptions.UnsupportedMediaType) and isinstance(exc.detail, str):
+        read = " or ".join(parser.media_type for parser in view.parser_classes)
+        exc.detail = f"{exc.detail} Send {read}, and name it in the Content-Type."
+    elif isinstance(exc, exceptions.NotAcceptable):
+        exc.detail = "Only JSON is answered here: accept application/json, or leave Accept out."
+    return exc
+
+
 def exception_handler(exc, context):
     """DRF's handler, with errors of Django's own answered as what they mean to a caller."""
+    exc = _told_what_to_do(exc, context["view"])
     if isinstance(exc, DjangoValidationError):
         exc = exceptions.ValidationError(as_serializer_error(exc))
     elif isinstance(exc, RequestDataTooBig):

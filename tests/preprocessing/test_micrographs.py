@@ -335,6 +335,21 @@ def test_more_than_a_thousand_are_too_many(pipeline):
 def test_another_content_type_is_refused(pipeline):
     answer = pipeline.client.post(f"{pipeline.url}micrographs/", "<a/>", content_type="text/xml")
     assert answer.status_code == 415
+    assert "text/xml" in answer.json()["detail"]
+    assert "Send application/json" in answer.json()["detail"]
+
+
+def test_another_answer_than_json_is_refused_and_says_so(pipeline):
+    answer = pipeline.client.get(f"{pipeline.url}micrographs/", HTTP_ACCEPT="application/xml")
+    assert answer.status_code == 406
+    assert "accept application/json" in answer.json()["detail"]
+
+
+def test_what_is_not_there_is_told_without_our_own_names(pipeline):
+    for address in ("/api/v1/runs/9999/", "/api/v1/sessions/none/runs/", "/api/v1/sessions/none/"):
+        answer = pipeline.client.get(address)
+        assert answer.status_code == 404
+        assert answer.json() == {"detail": "There is none at this address, or it is not for you to see."}
 
 
 def test_a_body_over_the_limit_is_refused_unread(pipeline, settings):
