@@ -13,6 +13,9 @@ admin.site.site_header = "EMhub administration"
 admin.site.site_title = "EMhub"
 admin.site.index_title = "Records"
 
+handler400 = "emhub_site.errors.bad_request"
+handler500 = "emhub_site.errors.server_error"
+
 urlpatterns = [
     path("health/", health, name="health"),
     path("admin/", admin.site.urls),
