@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connection, connections
 
 
 class Columns(tuple):
@@ -27,10 +27,11 @@ class _Plain:
     Django's own wraps, measures and rewrites each statement, which takes as long as running a short one.
     """
 
-    __slots__ = ("_driver", "_rewrite")
+    __slots__ = ("_connection", "_driver", "_rewrite")
 
-    def __init__(self, driver, rewrite):
-        self._driver, self._rewrite = driver, rewrite
+    def __init__(self, own, driver, rewrite):
+        # The thread's connection itself: `connection` looks it up anew at each use, which adds up.
+        self._connection, self._driver, self._rewrite = own, driver, rewrite
 
     def __enter__(self):
         return self
@@ -39,21 +40,29 @@ class _Plain:
         self._driver.close()
 
     def execute(self, sql: str, values: Sequence = ()):
-        connection.validate_no_broken_transaction()
-        with connection.wrap_database_errors:
+        self._connection.validate_no_broken_transaction()
+        with self._connection.wrap_database_errors:
             self._driver.execute(self._rewrite(sql), values)
 
     def executemany(self, sql: str, rows):
-        connection.validate_no_broken_transaction()
-        with connection.wrap_database_errors:
+        self._connection.validate_no_broken_transaction()
+        with self._connection.wrap_database_errors:
             self._driver.executemany(self._rewrite(sql), rows)
 
+    @property
+    def rowcount(self) -> int:
+        return self._driver.rowcount
+
+    @property
+    def lastrowid(self) -> int:
+        return self._driver.lastrowid
+
     def fetchone(self):
-        with connection.wrap_database_errors:
+        with self._connection.wrap_database_errors:
             return self._driver.fetchone()
 
     def fetchall(self):
-        with connection.wrap_database_errors:
+        with self._connection.wrap_database_errors:
             return self._driver.fetchall()
 
 
@@ -74,20 +83,21 @@ def cursor():
     a short one. OPTIONS has the number of times (prepare_threshold). Where queries are logged or wrapped (tests that
     count them, DEBUG) it is Django's own.
     """
-    if connection.queries_logged or connection.execute_wrappers:
-        return connection.cursor()
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
-    driver = connection.connection
-    if connection.vendor == "sqlite":
-        return _Plain(driver.cursor(), _with_question_marks)
-    if connection.vendor != "postgresql":
-        return connection.cursor()
+    own = connections[DEFAULT_DB_ALIAS]
+    if own.queries_logged or own.execute_wrappers:
+        return own.cursor()
+    own.close_if_health_check_failed()
+    own.ensure_connection()
+    driver = own.connection
+    if own.vendor == "sqlite":
+        return _Plain(own, driver.cursor(), _with_question_marks)
+    if own.vendor != "postgresql":
+        return own.cursor()
     from django.db.backends.postgresql.base import ServerBindingCursor
 
     usual, driver.cursor_factory = driver.cursor_factory, ServerBindingCursor
     try:
-        return _Plain(connection.create_cursor(), _as_it_is)
+        return _Plain(own, own.create_cursor(), _as_it_is)
     finally:
         driver.cursor_factory = usual
 
@@ -118,16 +128,17 @@ def fetch_one(sql: str, values: Sequence, columns: Columns) -> list | None:
     A connection that the database closed since its last use is found out by this statement itself, which then runs
     once more on a new one: that spares every call the ORM's question whether anybody is there.
     """
-    if connection.in_atomic_block or connection.connection is None:
+    own = connections[DEFAULT_DB_ALIAS]
+    if own.in_atomic_block or own.connection is None:
         return _fetch_one(sql, values, columns)
-    asked_before = connection.health_check_done
-    connection.health_check_done = True
+    asked_before = own.health_check_done
+    own.health_check_done = True
     try:
         return _fetch_one(sql, values, columns)
     except (OperationalError, InterfaceError):
-        if asked_before or connection.is_usable():
+        if asked_before or own.is_usable():
             raise
-        connection.close()
+        own.close()
         return _fetch_one(sql, values, columns)
 
 
@@ -144,10 +155,11 @@ def _fetch_one(sql, values, columns) -> list | None:
 
 def convert(rows: Sequence[list], columns: Columns) -> None:
     """Make Python's values of this database's, in place."""
-    for place, converters, expression in _converted(columns, connection.vendor):
+    own = connections[DEFAULT_DB_ALIAS]
+    for place, converters, expression in _converted(columns, own.vendor):
         for converter in converters:
             for row in rows:
-                row[place] = converter(row[place], expression, connection)
+                row[place] = converter(row[place], expression, own)
 
 
 @cache

@@ -302,7 +302,7 @@ def record_exposures(session_id: int, reports: Sequence[Report]) -> Outcome:
                 continue
             if differing := {name: value for name, value in values.items() if row[name] != value}:
                 changed[key] = differing
-            for name, value in _told(report).items():
+            for name, value in told_by(report).items():
                 if name not in values and not row[name]:
                     changed.setdefault(key, {})[name] = value
         outcome.created, outcome.updated = len(new), len(changed)
@@ -344,7 +344,7 @@ def change_exposures(
     return _transaction(session_id, None, work)
 
 
-def _told(report: Report) -> dict[str, str]:
+def told_by(report: Report) -> dict[str, str]:
     """Grid square and foil hole as the name itself tells them."""
     return {name: value for name, tell in _TELLERS.items() if (value := tell(report.name))}
 
@@ -385,7 +385,7 @@ def _make_exposures(writer: _Writer, new: Sequence[tuple[Report, Mapping]]) -> d
     rows = []
     unknown = dict.fromkeys(EXPOSURE_FIELDS) | {"grid_square": "", "foil_hole": ""}
     for report, values in new:
-        row = unknown | _told(report) | values
+        row = unknown | told_by(report) | values
         rows.append(
             (
                 writer.session_id,
@@ -459,38 +459,11 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
         if writer.all_runs:
             writer.summary  # noqa: B018  (the lock: exposures stand still from here on)
         known = _known_micrographs(run, merged)
-        exposures, rows = known.exposures, known.micrographs
-        points = _points(rows, merged, exposures)
-        tally = Tally({name: getattr(run, name) for name in COUNTERS}, run.histograms)
-        outcome = Outcome()
-        new: list[tuple[Report, dict, bytes | None]] = []
-        changed: list[tuple[dict, dict, list[str]]] = []
-        picks: dict[int, bytes | None] = {}
-        conflicts = []
-        for key, report in merged.items():
-            exposure = exposures.get(key)
-            before = rows.get(exposure["pk"]) if exposure is not None else None
-            if before is None:
-                after = _merge_micrograph(_UNKNOWN, report.values, None)
-                new.append((report, after, report.values.get("coordinates")))
-                continue
-            if before["name"] != report.name:
-                conflicts.append(_collision(places[key], report.name, before["name"]))
-                continue
-            stored = points.get(before["id"])
-            after = _merge_micrograph(before, report.values, stored)
-            fields = [name for name in _ROW_FIELDS if before[name] != after[name]]
-            posted = report.values.get("coordinates", stored)
-            if posted != stored:
-                picks[before["id"]] = posted
-            if fields or posted != stored:
-                changed.append((before, after, fields))
-        if conflicts:
-            raise Refused(conflicts)
-        outcome.created, outcome.updated = len(new), len(changed)
-        outcome.unchanged = len(merged) - len(new) - len(changed)
-        fills = _fills(exposures, merged)
-        if not new and not changed and not fills:
+        exposures = known.exposures
+        points = _points(known.micrographs, merged, exposures)
+        plan = Plan.of(merged, places, exposures, known.micrographs, points)
+        outcome, new, changed, fills = plan.outcome, plan.new, plan.changed, plan.fills
+        if plan.is_empty:
             outcome.revision = run.revision
             return outcome
 
@@ -517,7 +490,7 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
                     run.pk,
                     exposures[report.identity]["pk"],
                     report.name,
-                    *_row_values(after),
+                    *row_values(after),
                     "",
                     "",
                     revision,
@@ -527,6 +500,7 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
             ],
             returning=("exposure", "pk") if any(posted is not None for _, _, posted in new) else (),
         )
+        picks = plan.picks
         if made:
             ids = dict(made)
             picks |= {
@@ -536,30 +510,94 @@ def record_micrographs(session_id: int, run_id: int, reports: Sequence[Report]) 
             }
         bulk.update(
             Micrograph,
-            [*_ROW_FIELDS, "revision"],
+            [*ROW_FIELDS, "revision"],
             [
-                (*_row_values(after), revision, before["id"])
+                (*row_values(after), revision, before["id"])
                 for revision, (before, after, _) in enumerate(changed, first + len(new))
             ],
         )
-        tally.add_all([after for _, after, _ in new])
-        tally.change_all(changed)
         _write_picks(picks, set(points))
-        writer.count(run, tally)
+        writer.count(run, plan.tally(run))
         outcome.revision = run.revision
         return outcome
 
     return _transaction(session_id, run_id, work, together=True)
 
 
-_ROW_FIELDS = (*MICROGRAPH_FIELDS, "particles_counted")
-_row_values = itemgetter(*_ROW_FIELDS)
+@dataclass(slots=True)
+class Plan:
+    """What a batch comes to, given what is known of its exposures and micrographs: all the rules, and no writing."""
+
+    outcome: Outcome = field(default_factory=Outcome)
+    # The report, the row as it will be, and its coordinates where some were posted.
+    new: list[tuple[Report, dict, bytes | None]] = field(default_factory=list)
+    # The row as it is and as it will be, and the columns that differ.
+    changed: list[tuple[dict, dict, list[str]]] = field(default_factory=list)
+    picks: dict[int, bytes | None] = field(default_factory=dict)
+    # What names tell of exposures that are there and do not know it yet.
+    fills: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        merged: Mapping[str, Report],
+        places: Mapping[str, int],
+        exposures: Mapping[str, dict],
+        rows: Mapping[int, dict],
+        points: Mapping[int, bytes],
+    ) -> "Plan":
+        """For reports by identity, exposures by identity, and the run's micrographs and picks of these.
+
+        Raises Refused where two names mean one exposure.
+        """
+        plan = cls()
+        conflicts = []
+        for key, report in merged.items():
+            exposure = exposures.get(key)
+            before = rows.get(exposure["pk"]) if exposure is not None else None
+            if before is None:
+                after = _merge_micrograph(_UNKNOWN, report.values, None)
+                plan.new.append((report, after, report.values.get("coordinates")))
+                continue
+            if before["name"] != report.name:
+                conflicts.append(_collision(places[key], report.name, before["name"]))
+                continue
+            stored = points.get(before["id"])
+            after = _merge_micrograph(before, report.values, stored)
+            fields = [name for name in ROW_FIELDS if before[name] != after[name]]
+            posted = report.values.get("coordinates", stored)
+            if posted != stored:
+                plan.picks[before["id"]] = posted
+            if fields or posted != stored:
+                plan.changed.append((before, after, fields))
+        if conflicts:
+            raise Refused(conflicts)
+        outcome = plan.outcome
+        outcome.created, outcome.updated = len(plan.new), len(plan.changed)
+        outcome.unchanged = len(merged) - outcome.created - outcome.updated
+        plan.fills = _fills(exposures, merged)
+        return plan
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.new or self.changed or self.fills)
+
+    def tally(self, run) -> Tally:
+        """The run's counters and histograms with this batch."""
+        tally = Tally({name: getattr(run, name) for name in COUNTERS}, run.histograms)
+        tally.add_all([after for _, after, _ in self.new])
+        tally.change_all(self.changed)
+        return tally
+
+
+ROW_FIELDS = (*MICROGRAPH_FIELDS, "particles_counted")
+row_values = itemgetter(*ROW_FIELDS)
 _UNKNOWN = dict.fromkeys(MICROGRAPH_FIELDS) | {"particles_counted": False}
 _INSERTED = [
     "run",
     "exposure",
     "name",
-    *_ROW_FIELDS,
+    *ROW_FIELDS,
     "micrograph_image",
     "psd_image",
     "revision",
@@ -600,7 +638,7 @@ def _collision(index: int, name: str, other: str) -> dict:
     }
 
 
-_MICROGRAPH_READ = ("id", "name", *_ROW_FIELDS)
+MICROGRAPH_READ = ("id", "name", *ROW_FIELDS)
 # Each identity is looked up by the exposures' unique index, and its micrograph by its own, never by walking the
 # session or the run: SQLite keeps the order of left joins, PostgreSQL a subquery with OFFSET as it stands.
 _LOOKED_UP = {
@@ -632,7 +670,7 @@ class _Known:
 
 
 def _known_micrographs(run: ProcessingRun, identities: Iterable[str]) -> _Known:
-    columns = ", ".join(f"m.{name}" for name in _MICROGRAPH_READ)
+    columns = ", ".join(f"m.{name}" for name in MICROGRAPH_READ)
     found = bulk.select_texts(
         "SELECT s.status, y.exposure_revision, e.identity, e.id, e.grid_square, e.foil_hole, "  # noqa: S608
         f"{columns} FROM {{wanted}} {_LOOKED_UP[connection.vendor]}"
@@ -647,7 +685,7 @@ def _known_micrographs(run: ProcessingRun, identities: Iterable[str]) -> _Known:
         if key is not None:
             known.exposures[key] = {"pk": pk, "grid_square": grid_square, "foil_hole": foil_hole}
             if micrograph[0] is not None:
-                known.micrographs[pk] = dict(zip(_MICROGRAPH_READ, micrograph, strict=True))
+                known.micrographs[pk] = dict(zip(MICROGRAPH_READ, micrograph, strict=True))
     return known
 
 
@@ -668,7 +706,7 @@ def _points(rows: Mapping[int, dict], merged: Mapping[str, Report], exposures: M
 
 def _merge_micrograph(before: Mapping, values: Mapping, stored: bytes | None) -> dict:
     """The row after the values were set; `stored` are its picks so far."""
-    after = dict(zip(_ROW_FIELDS, _row_values(before), strict=True))
+    after = dict(zip(ROW_FIELDS, row_values(before), strict=True))
     after |= values
     after.pop("coordinates", None)
     if "particles" in values:

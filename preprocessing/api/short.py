@@ -14,8 +14,10 @@ once.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import orjson
+from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
@@ -24,7 +26,7 @@ from microscopes import tokens
 from microscopes.models import LAST_USED_RESOLUTION, PipelineToken
 from people.access import is_pipeline
 from people.statements import Columns, fetch_one
-from preprocessing import ingest
+from preprocessing import ingest, single
 from preprocessing.api import payloads
 from preprocessing.api.views import changes_etag, counts
 from preprocessing.reading import PAGE
@@ -32,15 +34,30 @@ from sessions_app.models import Session
 
 PATH = re.compile(r"/api/v1/runs/([0-9]{1,18})/micrographs/")
 QUERY = re.compile(r"after=([0-9]{1,18})(?:&limit=([0-9]{1,4}))?")
-_STATEMENT = (
+_SELECT = (
     f"{tokens.SELECT}, r.revision, s.id, s.status, "  # noqa: S608 (its own names)
     # sessions_app.querysets.visible_to, for a pipeline.
-    "(t.all_microscopes OR EXISTS (SELECT 1 FROM microscopes_pipelinetoken_microscopes m "
-    "WHERE m.pipelinetoken_id = t.id AND m.microscope_id = s.microscope_id)) "
-    f"{tokens.FROM} JOIN preprocessing_processingrun r ON r.id = %s "
-    f"JOIN sessions_app_session s ON s.id = r.session_id {tokens.WHERE}"
+    "(t.all_microscopes OR EXISTS (SELECT 1 FROM microscopes_pipelinetoken_microscopes a "
+    "WHERE a.pipelinetoken_id = t.id AND a.microscope_id = s.microscope_id))"
 )
+_FROM = (
+    f"{tokens.FROM} JOIN preprocessing_processingrun r ON r.id = %s "
+    "JOIN sessions_app_session s ON s.id = r.session_id"
+)
+_STATEMENT = f"{_SELECT} {_FROM} {tokens.WHERE}"
 _COLUMNS = Columns((*tokens.COLUMNS, None, None, None, None))
+_OF_CALL = len(_COLUMNS)
+
+
+# The same with all that is known of one micrograph.
+@cache
+def _with_micrograph(vendor: str) -> str:
+    return f"{_SELECT}, {single.SELECTED} {_FROM} {single.joined(vendor)} {tokens.WHERE}"
+
+
+_COLUMNS_WITH_MICROGRAPH = Columns((*_COLUMNS, *single.COLUMNS))
+# Bytes; a call with more is not parsed before its token is known.
+_OF_ONE = 4096
 
 
 @dataclass(slots=True)
@@ -51,6 +68,7 @@ class Found:
     revision: int
     session: int
     status: str
+    state: single.State | None
 
 
 def answer(request, may_call: Callable[[HttpRequest, PipelineToken], bool]) -> HttpResponse | None:
@@ -94,27 +112,37 @@ def posted(request, run: int, may_call) -> HttpResponse | None:
         or "HTTP_CONTENT_ENCODING" in meta
     ):
         return None
-    found = find(request, run)
+    reports = _parsed(request) if int(meta["CONTENT_LENGTH"]) <= _OF_ONE else []
+    if reports is None:
+        return None
+    found = find(request, run, reports[0].identity if len(reports) == 1 else None)
     if found is None or found.status == Session.Status.ARCHIVED:
         return None
-    try:
-        reports = payloads.micrographs(request.body)
-    except payloads.Invalid:
+    reports = reports or _parsed(request)
+    if reports is None or not may_call(request, found.token):
         return None
-    if not may_call(request, found.token):
-        return None
-    try:
-        outcome = ingest.record_micrographs(found.session, run, reports)
-    except Exception as error:
-        # Tried once is enough: the view says in the contract's words what came of it.
-        request.ingestion_failed = error
-        return None
+    outcome = single.record(found.state, reports[0]) if found.state is not None else None
+    if outcome is None:
+        try:
+            outcome = ingest.record_micrographs(found.session, run, reports)
+        except Exception as error:
+            # Tried once is enough: the view says in the contract's words what came of it.
+            request.ingestion_failed = error
+            return None
     body = orjson.dumps(counts(outcome))
     return HttpResponse(body, content_type="application/json", headers={"Content-Length": str(len(body))})
 
 
-def find(request, run: int) -> Found | None:
-    """None where anything about the caller needs a second look."""
+def _parsed(request) -> list[ingest.Report] | None:
+    """None where the view is to say what is wrong with it."""
+    try:
+        return payloads.micrographs(request.body)
+    except payloads.Invalid:
+        return None
+
+
+def find(request, run: int, identity: str | None = None) -> Found | None:
+    """With all that is known of the run's micrograph of this identity; None where the caller needs a second look."""
     meta = request.META
     words = meta.get("HTTP_AUTHORIZATION", "").split(" ")
     if len(words) != 2 or words[0] != "Token" or not words[1].isascii():
@@ -123,18 +151,25 @@ def find(request, run: int) -> Found | None:
         return None
     request.get_host()  # Raises DisallowedHost, as everywhere.
     key = words[1]
-    row = fetch_one(_STATEMENT, [run, tokens.prefix_of(key)], _COLUMNS)
+    prefix = tokens.prefix_of(key)
+    if identity is None:
+        row = fetch_one(_STATEMENT, [run, prefix], _COLUMNS)
+    else:
+        row = fetch_one(
+            _with_micrograph(connection.vendor), [run, identity, prefix], _COLUMNS_WITH_MICROGRAPH
+        )
     try:
         token = tokens.token_of_row(key, row)
     except tokens.Refusal:
         return None
-    revision, session, status, visible = row[-4:]
+    revision, session, status, visible = row[_OF_CALL - 4 : _OF_CALL]
     if not visible or not is_pipeline(token.user):
         return None
     # Once a minute the long way notes that the token is used.
     if token.last_used_at is None or timezone.now() - token.last_used_at > LAST_USED_RESOLUTION:
         return None
-    return Found(token, revision, session, status)
+    state = None if identity is None else single.State.of_row(row[_OF_CALL:])
+    return Found(token, revision, session, status, state)
 
 
 _WAYS = {"GET": unchanged, "POST": posted}
