@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from emhub_agent import Client, sqlite
 from emhub_agent.readers.base import Deferred, ReaderError
-from emhub_agent.readers.scipion import ScipionReader, motion
+from emhub_agent.readers.scipion import ScipionReader
+from emhub_agent.readers.scipion_sets import motion
 from emhub_agent.sync import Sync
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -1,4 +1,7 @@
-"""Readers of other programs' files. A new one is a module here and a line below."""
+"""Readers of other programs' files. A new one is a module here and a line below.
+
+What is too much for one module stands beside it under its name (``relion_tables``, ``scipion_sets``).
+"""
 
 from __future__ import annotations
 

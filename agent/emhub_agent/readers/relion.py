@@ -20,8 +20,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from .. import names, star
 from ..mrc import mrc_size
-from ..relion_pipeline import PIPELINE, Job, Pipeline, Scheme, job_of, stem_of, without_job
-from ..relion_tables import ORDER, RECENT, TABLES, Classes, MotionTable, RowTable, Table, items_of, packed
 from .base import (
     Event,
     Folder,
@@ -34,6 +32,8 @@ from .base import (
     Signature,
     signature,
 )
+from .relion_pipeline import PIPELINE, Job, Pipeline, Scheme, job_of, stem_of, without_job
+from .relion_tables import ORDER, RECENT, TABLES, Classes, MotionTable, RowTable, Table, items_of, packed
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import star
-from .readers.base import ClassSet, Deferred, Signature
+from .. import star
+from .base import ClassSet, Deferred, Signature
 from .relion_pipeline import without_job
 
 if TYPE_CHECKING:
-    from .readers.relion import RelionReader
+    from .relion import RelionReader
 
 CTF_COLUMNS = (
     ("defocus_u", "rlnDefocusU"),

@@ -9,7 +9,7 @@ import posixpath
 import re
 from typing import NamedTuple
 
-from . import star
+from .. import star
 
 PIPELINE = "default_pipeline.star"
 
