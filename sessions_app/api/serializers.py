@@ -1,5 +1,8 @@
 """One serializer per direction: what a session tells, what creates one, what corrects one."""
 
+import datetime
+
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -12,6 +15,7 @@ from sessions_app.models import Session, SessionSummary
 from sessions_app.retention import retention
 
 DATA_FIELDS = ("data_path", "data_files", "data_movies", "data_bytes", "last_file_at")
+CLOCK_AHEAD = datetime.timedelta(days=1)
 WRITABLE_STATUS = ("pending", "active", "finished", "failed")
 
 
@@ -175,6 +179,12 @@ class SessionUpdateSerializer(CameraNameMixin, StrictModelSerializer):
     class Meta:
         model = Session
         fields = ("status", "camera", *FIELDS, *DATA_FIELDS)
+
+    def validate_last_file_at(self, value):
+        """The images are kept for so long after it: a clock that is years ahead would keep them for ever."""
+        if value is not None and value > timezone.now() + CLOCK_AHEAD:
+            raise serializers.ValidationError("This time is in the future. Is the watcher's clock right?")
+        return value
 
     def validate_data_path(self, value):
         check_path(value)
