@@ -126,9 +126,8 @@ def micrograph_detail(session, pk: int) -> dict | None:
     """One micrograph of an archived session, told as live.micrograph_detail does of a row; None if none."""
     for run in ProcessingRun.objects.filter(session=session).order_by("-micrographs", "pk"):
         table = packed.table(run)
-        ids = table.rows["id"]
-        place = int(ids.searchsorted(pk))
-        if place < len(ids) and ids[place] == pk:
+        place = table.place(pk)
+        if place is not None:
             return _detail(session, run, table, place)
     return None
 
@@ -147,6 +146,7 @@ def _detail(session, run: ProcessingRun, table: packed.Table, place: int) -> dic
     return {
         "id": int(table.rows["id"][place]),
         "name": name,
+        "number": int(table.number[place]),
         "values": live_words.values(
             {column: None if math.isnan(value) else value for column, value in measured.items()}, table.sent
         ),

@@ -54,9 +54,7 @@ class Shown:
 
     def place(self, pk: int) -> int | None:
         """Where in the table this micrograph is."""
-        ids = self.table.rows["id"]
-        place = int(ids.searchsorted(pk))
-        return place if place < len(ids) and ids[place] == pk else None
+        return self.table.place(pk)
 
     @property
     def is_archived(self) -> bool:
@@ -188,7 +186,6 @@ class MicrographView(JSONView):
         if detail is None:
             raise Http404("There is no such micrograph in this run.")
         return detail | {
-            "number": int(shown.table.number[place]),
             "state": shown.state(place),
             "verdict": None if shown.is_archived else self._verdict(pk),
             "picks": self._picks(shown, pk),

@@ -480,7 +480,10 @@ def _seconds(moment) -> int | None:
 
 
 def micrograph_detail(session, pk: int) -> dict | None:
-    """One micrograph of the session with every value in words and its pictures; None where there is none."""
+    """One micrograph of the session with every value in words and its pictures; None where there is none.
+
+    `number` is its image number in its run; None in the moment before the run's table knows of it.
+    """
     micrograph = (
         Micrograph.objects.select_related("exposure", "run").filter(run__session=session, pk=pk).first()
     )
@@ -500,9 +503,12 @@ def micrograph_detail(session, pk: int) -> dict | None:
     if micrograph.rejected is not None:
         said = "rejected" if micrograph.rejected else "accepted"
         facts.append({"key": "rejected", "label": "By the pipeline", "text": said})
+    table = packed.table(micrograph.run)
+    place = table.place(pk)
     return {
         "id": micrograph.pk,
         "name": micrograph.name,
+        "number": None if place is None else int(table.number[place]),
         "values": live_words.values(row, micrograph.run.histograms),
         "facts": [fact for fact in facts if fact.get("at") or fact.get("text")],
         "picture": image_url(session.name, micrograph.micrograph_image),

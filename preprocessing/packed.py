@@ -93,6 +93,12 @@ class Table:
             self.kept[key] = value
         return value
 
+    def place(self, pk: int) -> int | None:
+        """Where the micrograph of this id is among the rows."""
+        ids = self.rows["id"]
+        place = int(ids.searchsorted(pk))
+        return place if place < len(ids) and ids[place] == pk else None
+
     @property
     def order(self) -> np.ndarray:
         """Places of the rows in the order of their exposures; image numbers count along it from 1."""

@@ -480,6 +480,12 @@
       for (const chart of this.charts) chart.mark(id);
     }
 
+    /** More rows of what is drawn already. */
+    add(block) {
+      this.columns.merge({ ...block, reset: false, closer: true });
+      this.#draw();
+    }
+
     limitsChanged() {
       for (const chart of this.charts) chart.limits.refresh();
       if (this.part) this.#ask(0);

@@ -25,6 +25,10 @@
   const viewer = new live.Viewer(find("#live-viewer"), {
     address: (id) => config.micrograph.replace("/0/", `/${id}/`),
     changed: (id) => charts.mark(id),
+    async around(number) {
+      const block = await fetchJSON(config.range, { axis: "number", from: Math.max(1, number - AROUND), to: number + AROUND });
+      if (block) charts.add(block);
+    },
   });
   const select = (id) => viewer.select(id);
   const { series } = config;
@@ -43,6 +47,8 @@
   const shifts = new live.Shifts(find("#live-shifts"), { series, select, fetchJSON: (asked) => fetchJSON(config.shifts, asked) });
   const throughput = new live.Throughput(find("#live-throughput"));
   new MutationObserver(() => throughput.redraw()).observe(document.documentElement, { attributeFilter: ["data-bs-theme"] });
+  // Who steps from micrograph to micrograph is brought so many to each side at once.
+  const AROUND = 60;
   // So many more rows than at first, and the first choice is made anew.
   const GROWN = 6000;
   // ms: no sooner again, however many older exposures come in between.

@@ -9,13 +9,16 @@
   const BAR_NM = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
   class Viewer {
-    /** `address(id)` is where a micrograph's details are; `changed(id)` is told which one is shown. */
-    constructor(root, { address, changed }) {
-      this.root = root;
-      this.address = address;
-      this.changed = changed;
+    /**
+     * `address(id)` is where a micrograph's details are; `changed(id)` is told which one is shown; `around(number)`
+     * brings the columns every micrograph near this number, for of a long session they have a choice only.
+     */
+    constructor(root, { address, changed, around }) {
+      Object.assign(this, { root, address, changed, around });
       this.following = true;
       this.id = null;
+      this.number = null; // Its image number, as far as that is known.
+      this.stepping = false;
       this.details = new Map();
       this.part = (name) => root.querySelector(`[data-viewer="${name}"]`);
       const { width, height } = this.part("micrograph").dataset;
@@ -57,10 +60,30 @@
       this.#where();
     }
 
-    step(by) {
-      if (!this.columns || this.columns.length === 0) return;
-      const row = this.columns.row(this.id) + by;
-      if (row >= 0 && row < this.columns.length) this.select(this.columns.id[row]);
+    /** To the micrograph before (-1) or after (1) this one, whether the charts draw it or not. */
+    async step(by) {
+      if (!this.columns || this.columns.length === 0 || this.stepping) return;
+      const from = this.id;
+      let next = this.#beside(by);
+      if (next === undefined && known(this.number)) {
+        this.stepping = true;
+        await this.around(this.number);
+        this.stepping = false;
+        // Meanwhile the reader may have chosen another.
+        if (this.id === from) next = this.#beside(by);
+      }
+      if (known(next)) this.select(next);
+    }
+
+    /** Its neighbour's id; null at the end, undefined where the columns do not have it. */
+    #beside(by) {
+      const { columns } = this;
+      const row = columns.row(this.id);
+      if (row < 0) return undefined;
+      const to = row + by;
+      if (to < 0 || to >= columns.length) return null;
+      const adjacent = columns.complete || columns.number[to] - columns.number[row] === by;
+      return adjacent ? columns.id[to] : undefined;
     }
 
     follow() {
@@ -101,20 +124,21 @@
 
     #choose(id) {
       this.id = id;
+      this.number = null;
       this.changed(id);
       this.#load();
     }
 
     #where() {
       const row = this.columns.row(this.id);
-      const last = this.columns.length - 1;
-      const number = row < 0 ? format.DASH : format.integer(this.columns.number[row]);
-      write(this.part("number"), number);
+      const newest = this.columns.number[this.columns.length - 1];
+      if (row >= 0) this.number = this.columns.number[row];
+      const there = known(this.number);
+      write(this.part("number"), there ? format.integer(this.number) : format.DASH);
       write(this.part("total"), format.integer(this.columns.total));
-      this.part("older").disabled = row <= 0;
-      this.part("newer").disabled = row < 0 || row >= last;
-      const numbers = this.columns.number;
-      const newer = row < 0 ? 0 : numbers[last] - numbers[row];
+      this.part("older").disabled = !there || this.number <= 1;
+      this.part("newer").disabled = !there || this.number >= newest;
+      const newer = there ? newest - this.number : 0;
       const chip = this.part("follow");
       chip.classList.toggle("live-chip-on", !this.following);
       chip.setAttribute("aria-pressed", String(this.following));
@@ -153,6 +177,16 @@
       this.#values(detail);
       this.#picture("micrograph", detail.picture, `Micrograph ${detail.name}`);
       this.#picture("psd", detail.psd, `Power spectrum of ${detail.name}`);
+      if (this.columns.row(detail.id) < 0) this.#place(detail);
+    }
+
+    /** Chosen where the columns do not have it: its number, and then the charts' mark and its neighbours. */
+    async #place(detail) {
+      if (!known(detail.number)) return;
+      this.number = detail.number;
+      this.#where();
+      await this.around(detail.number);
+      if (this.id === detail.id) this.#where();
     }
 
     #values(detail) {

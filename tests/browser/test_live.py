@@ -448,6 +448,40 @@ def test_of_many_micrographs_extremes_are_drawn_and_every_one_when_zoomed_in(pag
     )
 
 
+def test_stepping_leaves_out_no_micrograph_that_the_charts_leave_out(page, pipeline, address):
+    for first in range(0, 4000, 1000):
+        pipeline.micrographs(first, 1000)
+    page.goto(address)
+    name, number = page.locator("[data-viewer=name]"), page.locator("[data-viewer=number]")
+    expect(number).to_have_text("4,000", timeout=PATIENCE)
+    assert page.evaluate("EMhubLive.columns.length") < 3000
+    over = page.locator("[data-series=motion_total] [data-plot] .u-over")
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)
+    expect(number).not_to_have_text("4,000")
+    here = int(number.text_content().replace(",", ""))
+    assert 1200 < here < 1500
+    drawn = set(page.evaluate("EMhubLive.columns.number"))
+    assert not drawn.issuperset(range(here - 15, here))
+    for key, steps in (
+        ("ArrowLeft", range(here - 1, here - 16, -1)),
+        ("ArrowRight", range(here - 14, here + 1)),
+    ):
+        for step in steps:
+            page.keyboard.press(key)
+            expect(number).to_have_text(f"{step:,}")
+            expect(name).to_have_text(f"movie_{step - 1:04}.tiff")
+    page.get_by_role("button", name="Newer micrograph").click()
+    expect(number).to_have_text(f"{here + 1:,}")
+    # Both ends are ends.
+    page.locator("[data-viewer=follow]").click()
+    expect(number).to_have_text("4,000")
+    expect(page.get_by_role("button", name="Newer micrograph")).to_be_disabled()
+    page.keyboard.press("ArrowLeft")
+    expect(name).to_have_text("movie_3998.tiff")
+
+
 def usable(page):
     return page.locator("[data-verdict=usable]")
 

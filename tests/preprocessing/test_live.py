@@ -348,6 +348,22 @@ class TestMicrograph:
         }
         assert (data["name"], data["picture"], data["psd"]) == ("movies/a_fractions.tiff", None, None)
 
+    def test_its_image_number_is_its_place_in_its_own_run(self, client, session, owner):
+        other, run = open_run(session, key="other"), open_run(session)
+        report(other, ("z.tiff", {"motion_total": 1.0}), ("b.tiff", {"motion_total": 1.0}))
+        report(run, *((f"{name}.tiff", {"motion_total": 1.0}) for name in "abc"))
+        numbers = {
+            (row.run_id, row.name): self.detail(client, row).json()["number"]
+            for row in Micrograph.objects.select_related("run__session")
+        }
+        assert numbers == {
+            (other.pk, "z.tiff"): 1,
+            (other.pk, "b.tiff"): 2,
+            (run.pk, "b.tiff"): 1,
+            (run.pk, "a.tiff"): 2,
+            (run.pk, "c.tiff"): 3,
+        }
+
     def test_unknown_is_kept_apart_from_never_sent(self, client, session, owner):
         run = open_run(session)
         report(
