@@ -99,7 +99,7 @@ def bookings_of(feed: CalendarFeed):
         Booking.objects.standing()
         .visible_to(feed.user)
         .overlapping(now - datetime.timedelta(days=DAYS_BACK), now + datetime.timedelta(days=DAYS_AHEAD))
-        .select_related("microscope", "owner", "operator", "lab")
+        .select_related("microscope", "owner", "operator", "lab", "application")
         .order_by("start", "pk")
     )
     if feed.scope == CalendarFeed.Scope.MICROSCOPE:
@@ -121,11 +121,13 @@ def etag(feed: CalendarFeed, bookings: list[Booking]) -> str:
     shown += [
         (
             booking.pk,
+            ical.revised(booking).timestamp(),
             booking.start.timestamp(),
             booking.end.timestamp(),
             booking.kind,
             booking.title,
             booking.description,
+            booking.is_confidential,
             str(booking.microscope),
             str(booking.owner),
             str(booking.operator),
@@ -138,5 +140,10 @@ def etag(feed: CalendarFeed, bookings: list[Booking]) -> str:
 
 def text(feed: CalendarFeed, bookings: list[Booking]) -> str:
     """The feed as an iCalendar file. The same bookings give the same text."""
-    events = (ical.event(booking, stamp=booking.created_at) for booking in bookings)
+    # Without a METHOD the stamp is when the event was revised last (RFC 5545, 3.8.7.2).
+    events = (
+        ical.event(booking, stamp=revised, revision=ical.sequence(booking, revised))
+        for booking in bookings
+        for revised in [ical.revised(booking)]
+    )
     return ical.calendar(events, name=name_of(feed))

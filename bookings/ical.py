@@ -1,7 +1,8 @@
 """Bookings as iCalendar (RFC 5545), for mails and feeds alike.
 
 Times are written in UTC: a booking is a moment, so summer time cannot move it, and no calendar program has to know
-the facility's zone. The caller decides who may read: everything of a booking that is passed here is written out.
+the facility's zone. The caller decides who may read. Everything of a booking that is passed here is written out, the
+title and description of a confidential one apart: where a calendar program keeps them is nobody's to say.
 """
 
 import datetime
@@ -27,8 +28,20 @@ def uid(booking: Booking) -> str:
     return f"booking-{booking.pk}@{urlsplit(settings.SITE_URL).hostname}"
 
 
+def revised(booking: Booking) -> datetime.datetime:
+    """When it became what it is."""
+    return booking.changed_at or booking.created_at
+
+
+def sequence(booking: Booking, moment: datetime.datetime) -> int:
+    """The revision as of the moment. It must grow with every change, or programs keep what they have: the seconds
+    since the booking was made only grow."""
+    return max(0, int((moment - booking.created_at).total_seconds()))
+
+
 def summary(booking: Booking) -> str:
-    what = booking.title or (str(booking.lab) if booking.lab_id else booking.get_kind_display().capitalize())
+    title = "" if booking.is_confidential else booking.title
+    what = title or (str(booking.lab) if booking.lab_id else booking.get_kind_display().capitalize())
     return f"{booking.microscope}: {what}"
 
 
@@ -36,7 +49,7 @@ def event(
     booking: Booking,
     *,
     stamp: datetime.datetime,
-    sequence: int = 0,
+    revision: int = 0,
     cancelled: bool = False,
     mailed: bool = False,
     attendee: User | None = None,
@@ -47,7 +60,9 @@ def event(
     made = Event()
     made.add("uid", uid(booking))
     made.add("dtstamp", stamp.astimezone(datetime.UTC))
-    made.add("sequence", sequence)
+    made.add("created", booking.created_at.astimezone(datetime.UTC))
+    made.add("last-modified", revised(booking).astimezone(datetime.UTC))
+    made.add("sequence", revision)
     made.add("dtstart", booking.start.astimezone(datetime.UTC))
     made.add("dtend", booking.end.astimezone(datetime.UTC))
     made.add("summary", _text(summary(booking)))
@@ -93,16 +108,14 @@ def calendar(events: Iterable[Event], *, method: str = "", name: str = "") -> st
 def mailed(bookings: list[Booking], *, to: User, cancelled: bool = False) -> str:
     """What a mail attaches: one booking as a request or its cancellation, several as what is published.
 
-    RFC 5546 lets a REQUEST or CANCEL name one event alone, and a PUBLISH no attendees. Each mail of a booking must
-    have a higher SEQUENCE than the one before, or programs keep what they have: the seconds since the booking was
-    made only grow.
+    RFC 5546 lets a REQUEST or CANCEL name one event alone, and a PUBLISH no attendees.
     """
     now = timezone.now()
     events = [
         event(
             booking,
             stamp=now,
-            sequence=max(0, int((now - booking.created_at).total_seconds())),
+            revision=sequence(booking, now),
             cancelled=cancelled,
             mailed=True,
             attendee=to if len(bookings) == 1 else None,
@@ -119,7 +132,7 @@ def _description(booking: Booking) -> str:
         lines.append(f"Operator: {booking.operator}")
     if booking.lab_id:
         lines.append(f"Lab: {booking.lab}")
-    if booking.description:
+    if booking.description and not booking.is_confidential:
         lines += ["", booking.description]
     return "\n".join(lines)
 

@@ -39,6 +39,8 @@ TOLD = {
     "application": "Application",
     "description": "Description",
 }
+# What a confidential application keeps on the site.
+NOT_TOLD = ("title", "description")
 
 
 # -- What happened ---------------------------------------------------------------------------------------------
@@ -95,7 +97,9 @@ def changes(booking: Booking, before: Booking | None) -> list[tuple[str, str, st
     for name, label in TOLD.items():
         column = Booking._meta.get_field(name).attname
         if getattr(booking, column) != getattr(before, column):
-            if name == "description":
+            if name == "description" or (
+                name in NOT_TOLD and (booking.is_confidential or before.is_confidential)
+            ):
                 found.append((label, "", "is another now"))
             else:
                 found.append((label, _value(before, name), _value(booking, name)))
@@ -243,6 +247,10 @@ def facts(booking: Booking) -> list[tuple[str, str]]:
 def _value(booking: Booking, name: str) -> str:
     if name == "kind":
         return booking.get_kind_display()
+    if booking.is_confidential and name == "application":
+        return booking.application.code
+    if booking.is_confidential and name in NOT_TOLD:
+        return ""
     value = getattr(booking, name)
     return "" if value is None else str(value)
 

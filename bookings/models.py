@@ -33,7 +33,12 @@ class Application(models.Model):
     starts_on = models.DateField(null=True, blank=True)
     ends_on = models.DateField(null=True, blank=True, help_text="The last day on which it gives access.")
     labs = models.ManyToManyField(Lab, related_name="applications", blank=True)
-    is_confidential = models.BooleanField("confidential", default=False)
+    is_confidential = models.BooleanField(
+        "confidential",
+        default=False,
+        help_text="What leaves the site, mails and calendar addresses, has no title and description of its bookings, "
+        "and of the application its code alone.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ApplicationQuerySet.as_manager()
@@ -192,6 +197,9 @@ class Booking(models.Model):
         help_text="Names of the rules that staff set aside for it, knowingly.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    changed_at = models.DateTimeField(
+        null=True, editable=False, help_text="When it was last changed; empty: never."
+    )
 
     objects = BookingQuerySet.as_manager()
 
@@ -215,6 +223,11 @@ class Booking(models.Model):
                 condition=Q(cancelled_at__isnull=True),
             ),
         ]
+
+    @property
+    def is_confidential(self) -> bool:
+        """Whether its title and description stay on the site: mails and calendar programs are not told."""
+        return self.application_id is not None and self.application.is_confidential
 
     @property
     def is_upkeep(self) -> bool:

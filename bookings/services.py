@@ -126,7 +126,7 @@ def booking_update(
         changes["microscope"] = locked[changes["microscope"].pk]
     before = (
         Booking.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("microscope")
+        .select_related("microscope", "application")
         .prefetch_related("collaborators")  # As they were: who is told of the change asks for both.
         .get(pk=booking.pk)
     )
@@ -155,7 +155,8 @@ def booking_update(
         booking.overridden = sorted({*booking.overridden, *overridden})
         changed.append("overridden")
     if changed:
-        _save(booking, update_fields=changed)
+        booking.changed_at = timezone.now()
+        _save(booking, update_fields=[*changed, "changed_at"])
     if "lab" in changed:
         # Who corrects the lab means the images too: the old one's members must not go on seeing them.
         booking.sessions.update(lab=booking.lab)
@@ -196,7 +197,7 @@ def booking_cancel(
     lock_microscopes(Microscope.objects.get(bookings=booking.pk))
     booking = (
         Booking.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("microscope")
+        .select_related("microscope", "application")
         .get(pk=booking.pk)
     )
     if booking.is_cancelled:

@@ -12,8 +12,16 @@ from django.utils import timezone
 
 from bookings import feeds
 from bookings.models import Booking, CalendarFeed
+from bookings.services import booking_update
 from people.models import Membership
-from tests.factories import BookingFactory, LabFactory, MembershipFactory, MicroscopeFactory, UserFactory
+from tests.factories import (
+    ApplicationFactory,
+    BookingFactory,
+    LabFactory,
+    MembershipFactory,
+    MicroscopeFactory,
+    UserFactory,
+)
 
 pytestmark = pytest.mark.django_db
 HOUR = datetime.timedelta(hours=1)
@@ -114,6 +122,34 @@ def test_times_are_right_across_a_change_of_summer_time(ada, change_over):
         assert (found[one.pk]["DTSTART"].dt, found[one.pk]["DTEND"].dt) == (one.start, one.end)
     length = found[whole.pk]["DTEND"].dt - found[whole.pk]["DTSTART"].dt
     assert length == (23 if night.month == 3 else 25) * HOUR
+
+
+def test_a_change_is_a_later_revision_which_programs_take_over(ada):
+    one = booking(owner=ada)
+    long_ago = timezone.now() - 3 * DAY
+    Booking.objects.filter(pk=one.pk).update(created_at=long_ago)
+    feed = feeds.feed_make(user=ada, scope="mine")
+    was = events(feed)[one.pk]
+    assert (was["DTSTAMP"].dt, was["SEQUENCE"]) == (long_ago.replace(microsecond=0), 0)
+    booking_update(booking=one, actor=ada, start=one.start + HOUR, end=one.end + HOUR)
+    now = events(feed)[one.pk]
+    assert was["UID"] == now["UID"]
+    assert now["SEQUENCE"] >= 3 * 86_400
+    assert now["DTSTAMP"].dt == now["LAST-MODIFIED"].dt > was["DTSTAMP"].dt
+
+
+def test_what_is_confidential_stays_on_the_site(ada, lab):
+    secret = ApplicationFactory(is_confidential=True)
+    made = {"lab": lab, "title": "Secret target", "description": "All of it", "application": secret}
+    one = booking(owner=ada, **made)
+    feed = feeds.feed_make(user=ada, scope="mine")
+    text = read(feed).text
+    assert f"{one.microscope}: {lab}" in text
+    assert "Secret" not in text
+    assert "All of it" not in text
+    secret.is_confidential = False
+    secret.save()
+    assert "Secret target" in read(feed).text
 
 
 def test_what_people_write_cannot_break_out_of_its_line(ada):

@@ -16,7 +16,14 @@ from bookings.models import Booking, BookingReminder
 from bookings.services import booking_cancel, booking_create, booking_update
 from people import outbox
 from people.models import OutgoingMail, Preferences
-from tests.factories import BookingFactory, LabFactory, MembershipFactory, MicroscopeFactory, UserFactory
+from tests.factories import (
+    ApplicationFactory,
+    BookingFactory,
+    LabFactory,
+    MembershipFactory,
+    MicroscopeFactory,
+    UserFactory,
+)
 
 pytestmark = pytest.mark.django_db
 HOUR = datetime.timedelta(hours=1)
@@ -192,6 +199,30 @@ def test_a_change_says_what_was_and_what_is(staff, booked):
     assert "Title: Spliceosome (was Ribosome)" in mail.body
     assert "10:00–19:00 (was " in mail.body
     assert "09:00–18:00)" in mail.body
+
+
+def test_of_a_confidential_application_mails_tell_its_code_alone(staff, ada, krios, lab, nine):
+    secret = ApplicationFactory(code="APP-7", title="Novel kinase", is_confidential=True)
+    secret.labs.add(lab)
+    booking = booking_create(
+        actor=staff,
+        owner=ada,
+        microscope=krios,
+        start=nine,
+        end=nine + HOUR,
+        lab=lab,
+        application=secret,
+        title="Kinase with drug",
+        description="From the company",
+    )
+    booking_update(booking=booking, actor=staff, title="Kinase without", description="None")
+    booking_cancel(booking=booking, actor=staff, reason="Broken")
+    created, changed, cancelled = OutgoingMail.objects.order_by("pk")
+    for mail in (created, changed, cancelled):
+        for secret in ("inase", "company"):
+            assert secret not in mail.subject + mail.body + mail.calendar
+    assert "Application: APP-7\n" in created.body
+    assert "Title: is another now" in changed.body
 
 
 def test_a_change_that_concerns_nobody_is_not_mailed(staff, booked):
