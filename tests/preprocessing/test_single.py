@@ -178,6 +178,27 @@ def test_any_write_is_a_heartbeat(place):
         assert timezone.now() - row.last_seen_at < datetime.timedelta(minutes=1)
 
 
+def test_the_summary_hears_each_minute_of_values_that_count_nothing(place):
+    place.post("m1", motion_total=1.0)
+    before = timezone.now() - datetime.timedelta(seconds=61)
+    ProcessingRun.objects.update(last_seen_at=before)
+    SessionSummary.objects.update(last_seen_at=before)
+    assert place.post("m1", motion_total=2.0).updated == 1
+    seen = SessionSummary.objects.get().last_seen_at
+    assert seen == ProcessingRun.objects.get().last_seen_at > before
+
+
+def test_of_runs_that_are_over_the_leading_one_says_how_it_ended(place):
+    other = place.other_run()
+    place.post("m1")
+    ingest.change_run(place.session.pk, place.run.pk, status="finished")
+    ingest.change_run(place.session.pk, other.pk, status="failed")
+    assert SessionSummary.objects.get().processing == "finished"
+    place.post("m1", other)  # Of equals the newest leads.
+    assert SessionSummary.objects.get().processing == "failed"
+    assert recount(place.session.pk) == []
+
+
 def test_a_repetition_is_told_once_a_minute_that_the_run_lives(place):
     place.post("m1", motion_total=1.0)
     with CaptureQueriesContext(connection) as queries:
@@ -219,6 +240,9 @@ def _archive(place):
 MEANWHILE = {
     "the same name": lambda place: ingest.record_micrographs(place.session.pk, place.run.pk, [report("new")]),
     "another name": lambda place: ingest.record_micrographs(place.session.pk, place.run.pk, [report("else")]),
+    "a value": lambda place: ingest.record_micrographs(
+        place.session.pk, place.run.pk, [report("old", defocus_u=8000.0)]
+    ),
     "another run": lambda place: ingest.record_micrographs(
         place.session.pk, place.other_run().pk, [report("else"), report("old")]
     ),
