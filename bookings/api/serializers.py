@@ -15,7 +15,13 @@ from bookings.rules import OVERRIDABLE, people_to_operate, people_to_own
 from bookings.series import SCOPES, THIS, Repeat
 from microscopes.models import Microscope
 from people.access import is_staff
-from people.api.serializers import StrictMixin, StrictModelSerializer, WholeNumberField, WordsField
+from people.api.serializers import (
+    StrictMixin,
+    StrictModelSerializer,
+    TrueOrFalseField,
+    WholeNumberField,
+    WordsField,
+)
 from people.fields import check_year
 from people.models import Lab, User
 
@@ -283,7 +289,7 @@ class BookingCancelSerializer(StrictMixin, serializers.Serializer):
         default="",
         help_text="Needed on cancelling for another; the owner reads it.",
     )
-    keep_sessions = serializers.BooleanField(
+    keep_sessions = TrueOrFalseField(
         required=False, default=False, help_text="Cancel although images were taken; they stay."
     )
     scope = ScopeField()

@@ -173,12 +173,25 @@ class BookingViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
 
     @extend_schema(
         summary="Cancel a booking, or more of its repeat",
-        description="Its time is free at once; the record stays with who, when and why. A body may say "
-        '`{"reason": "The grids are not ready."}`, which is needed on cancelling for another, and '
-        '`"keep_sessions": true` where images were taken already. `"scope": "later"` or `"all"` reaches more of a '
-        "repeat: all of them are cancelled or none.",
+        description="Its time is free at once; the record stays with who, when and why. A body may say more: "
+        '`reason` is needed on cancelling for another, `"keep_sessions": true` where images were taken already. '
+        '`"scope": "later"` or `"all"` reaches more of a repeat: all of them are cancelled or none.',
         request=BookingCancelSerializer,
         responses={204: None, 400: REFUSED, 403: NOT_YOURS, 409: TAKEN},
+        examples=[
+            OpenApiExample("One's own, without a word", value={}, request_only=True),
+            OpenApiExample("For another", value={"reason": "The grids are not ready."}, request_only=True),
+            OpenApiExample(
+                "This and later ones of a repeat",
+                value={"reason": "The project has ended.", "scope": "later"},
+                request_only=True,
+            ),
+            OpenApiExample(
+                "Although images were taken",
+                value={"reason": "The gun is off.", "keep_sessions": True},
+                request_only=True,
+            ),
+        ],
     )
     def destroy(self, request, pk):
         booking = self._changeable()

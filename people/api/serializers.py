@@ -70,6 +70,17 @@ class WholeNumberField(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
+class TrueOrFalseField(serializers.BooleanField):
+    """true or false: no text and no number that could be meant so."""
+
+    default_error_messages = {"invalid": "Write true or false."}
+
+    def to_internal_value(self, data):
+        if not isinstance(data, bool):
+            self.fail("invalid")
+        return data
+
+
 class AwareDateTimeField(serializers.DateTimeField):
     """An ISO 8601 time with its offset; one without is refused, as nobody can know which zone was meant."""
 
@@ -100,6 +111,7 @@ class StrictModelSerializer(StrictMixin, serializers.ModelSerializer):
         models.CharField: WordsField,
         models.TextField: WordsField,
         models.FloatField: FiniteFloatField,
+        models.BooleanField: TrueOrFalseField,
         models.DateTimeField: AwareDateTimeField,
         models.IntegerField: WholeNumberField,
         models.BigIntegerField: WholeNumberField,

@@ -232,6 +232,8 @@ def test_images_that_were_taken_stay_and_that_is_asked_first(api, staff):
     answer = api(staff).delete(url(session.booking), {"reason": "Wrong lab"})
     assert answer.status_code == 400
     assert "Images were taken" in answer.json()["detail"]
+    answer = api(staff).delete(url(session.booking), {"reason": "Wrong lab", "keep_sessions": "yes"})
+    assert (answer.status_code, list(answer.json())) == (400, ["keep_sessions"])
     answer = api(staff).delete(url(session.booking), {"reason": "Wrong lab", "keep_sessions": True})
     assert answer.status_code == 204
 
