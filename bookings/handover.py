@@ -6,7 +6,7 @@ from django.db import transaction
 from bookings import access
 from bookings.models import Booking
 from bookings.rules import people_to_own
-from bookings.services import booking_update, lock_microscopes
+from bookings.services import Override, booking_update, lock_microscopes
 from microscopes.models import Microscope
 from people.models import AuditEntry, User
 
@@ -26,11 +26,11 @@ def heirs(user: User, booking: Booking):
 
 
 @transaction.atomic
-def booking_hand_over(*, booking: Booking, actor: User, to: User) -> Booking:
+def booking_hand_over(*, booking: Booking, actor: User, to: User, override: Override = ()) -> Booking:
     """Make `to` the owner; where the former owner was named as operator, the new one operates it.
 
-    The booking's rules are asked as for any change. Raises PermissionDenied for who may not, or not any more, and
-    ValidationError by field.
+    The booking's rules are asked as for any change, and staff set them aside as there. Raises PermissionDenied for who
+    may not, or not any more, and ValidationError by field.
     """
     locked = lock_microscopes(Microscope.objects.get(bookings=booking.pk))
     booking = (
@@ -48,7 +48,7 @@ def booking_hand_over(*, booking: Booking, actor: User, to: User) -> Booking:
     changes = {"owner": to}
     if booking.operator_id == before.pk:
         changes["operator"] = None
-    booking = booking_update(booking=booking, actor=actor, **changes)
+    booking = booking_update(booking=booking, actor=actor, override=override, **changes)
     AuditEntry.record(
         actor=actor,
         action="booking handed over",

@@ -10,13 +10,13 @@ from django.utils.functional import cached_property
 from django.views.generic import FormView
 
 from bookings import handover
+from bookings.forms import OverrideMixin
 from bookings.models import Booking
 from bookings.rules import span
-from people.changes import add_errors
 from people.models import User
 
 
-class HandOverForm(forms.Form):
+class HandOverForm(OverrideMixin, forms.Form):
     to = forms.ModelChoiceField(
         User.objects.none(),
         label="New owner",
@@ -24,8 +24,9 @@ class HandOverForm(forms.Form):
         help_text="They get a mail about it.",
     )
 
-    def __init__(self, *args, heirs, **kwargs):
+    def __init__(self, *args, actor, heirs, **kwargs):
         super().__init__(*args, **kwargs)
+        self.actor = actor
         self.fields["to"].queryset = heirs
         self.helper = FormHelper()
         self.helper.form_tag = False
@@ -53,7 +54,7 @@ class HandOverView(FormView):
         return handover.heirs(self.request.user, self.booking)
 
     def get_form_kwargs(self):
-        return super().get_form_kwargs() | {"heirs": self.heirs}
+        return super().get_form_kwargs() | {"actor": self.request.user, "heirs": self.heirs}
 
     def get_context_data(self, **kwargs):
         booking = self.booking
@@ -66,9 +67,11 @@ class HandOverView(FormView):
     def form_valid(self, form):
         to = form.cleaned_data["to"]
         try:
-            handover.booking_hand_over(booking=self.booking, actor=self.request.user, to=to)
+            handover.booking_hand_over(
+                booking=self.booking, actor=self.request.user, to=to, override=form.override
+            )
         except ValidationError as error:
-            add_errors(form, error)
+            form.refuse(error)
             return self.form_invalid(form)
         messages.success(self.request, f"The booking is {to}'s now.")
         if Booking.objects.visible_to(self.request.user).filter(pk=self.booking.pk).exists():

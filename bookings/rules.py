@@ -141,6 +141,13 @@ def lab_is_the_owners(wish: Wish) -> None:
         raise ValidationError({"lab": "Choose one of the owner's labs that is yours too."})
 
 
+def lab_is_active(wish: Wish) -> None:
+    booking = wish.booking
+    if booking.lab_id is None or not wish.changes("lab_id") or booking.lab.is_active:
+        return
+    raise ValidationError({"lab": f"{booking.lab} is not active any more. Choose another lab."})
+
+
 def application_gives_access(wish: Wish) -> None:
     """Active, and for the booking's lab. Users are told the same of one that they may not know of."""
     booking, application = wish.booking, wish.booking.application
@@ -421,6 +428,7 @@ RULES: list[Rule] = [
     owner_is_of_actors_labs,
     operator_is_known_to_actor,
     lab_is_the_owners,
+    lab_is_active,
     application_gives_access,
     application_is_named,
     application_covers_the_time,
@@ -444,6 +452,7 @@ OVERLAPS = frozenset({"downtime_blocks", "nothing_overlaps"})
 OVERRIDABLE = frozenset(
     {
         "microscope_is_bookable",
+        "lab_is_active",
         "application_gives_access",
         "application_is_named",
         "application_covers_the_time",

@@ -114,3 +114,34 @@ def test_a_lab_of_one_is_told_so(client, ada, lab):
     booking = BookingFactory(owner=ada, lab=lonely, start=timezone.now() + 30 * HOUR)
     client.force_login(ada)
     assert "Nobody to hand it to" in client.get(address(booking)).text
+
+
+def test_staff_set_a_rule_aside_on_handing_over_and_it_is_kept(client, booking, grace, staff):
+    microscope = booking.microscope
+    microscope.max_pending = 1
+    microscope.save()
+    BookingFactory(owner=grace, microscope=microscope, start=booking.start + 48 * HOUR)
+    client.force_login(staff)
+    page = client.post(address(booking), {"to": grace.pk})
+    assert [name for name, _ in page.context["form"].overridable] == ["pending_bookings"]
+    assert 'name="override" value="pending_bookings"' in page.text
+    sent = {"to": grace.pk, "override": "pending_bookings"}
+    assert client.post(address(booking), sent).status_code == 200  # Listed, and not confirmed.
+    assert client.post(address(booking), sent | {"override_confirmed": "on"}).status_code == 302
+    booking.refresh_from_db()
+    assert (booking.owner, booking.overridden) == (grace, ["pending_bookings"])
+    assert AuditEntry.objects.filter(action="booking rules overridden").count() == 1
+
+
+def test_the_owner_cannot_set_a_rule_aside_on_handing_over(client, booking, ada, grace):
+    microscope = booking.microscope
+    microscope.max_pending = 1
+    microscope.save()
+    BookingFactory(owner=grace, microscope=microscope, start=booking.start + 48 * HOUR)
+    client.force_login(ada)
+    sent = {"to": grace.pk, "override": "pending_bookings", "override_confirmed": "on"}
+    page = client.post(address(booking), sent)
+    assert not page.context["form"].overridable
+    assert f"{grace} has 1 booking to come" in page.text
+    booking.refresh_from_db()
+    assert booking.owner == ada

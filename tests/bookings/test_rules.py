@@ -534,3 +534,18 @@ def test_applications_and_slots_by_page_and_by_api(ways, people, lab, setting, r
                 assert made.overridden == [rule]
                 made.delete()
         assert told[0] == told[1]
+
+
+def test_a_lab_that_is_not_active_is_booked_for_by_nobody_but_staff_knowingly(ways, people, lab):
+    lab.is_active = False
+    lab.save()
+    wish = (MicroscopeFactory(), at("03-15 09:00"), at("03-15 18:00"), people["owner"])
+    _, api = ways(people["owner"])
+    assert api.create(*wish, lab=lab.name)[0] == {"lab_is_active"}
+    _, api = ways(people["staff"])
+    assert api.create(*wish, lab=lab.name)[0] == {"lab_is_active"}
+    assert api.create(*wish, lab=lab.name, override=["lab_is_active"])[0] == set()
+    made = Booking.objects.get(owner=people["owner"])
+    assert made.overridden == ["lab_is_active"]
+    # What was booked before stays as it is, and can be moved.
+    assert api.move(made, at("03-16 09:00"), at("03-16 18:00"))[0] == set()
