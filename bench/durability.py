@@ -82,10 +82,11 @@ class Pipeline:
                     return
 
     def post(self, client: Client) -> None:
-        old = random.sample(sorted(self.known), min(len(self.known), random.choice([0, 0, 5, BATCH])))
+        old = random.sample(sorted(self.known), min(len(self.known), random.choice([0, 0, 1, 5, BATCH])))
         chosen = old or names(random.choice([1, BATCH]))
         items = [{"name": name} | measured() for name in chosen]
-        for item in items[::3]:
+        # One by itself goes another way if it has no picks.
+        for item in items[random.choice([0, 1]) :: 3]:
             item["coordinates"] = [[float(n), 2.0 * n] for n in range(random.randrange(20))]
         self.doubt = items
         path = f"/api/v1/runs/{self.run.pk}/micrographs/"
