@@ -158,7 +158,7 @@ def _lead(notice: Notice, person: User, bookings: list[Booking], is_lost: bool) 
         " of yours" if own else f" of {first.owner}"
     )
     if notice.what == CANCELLED:
-        return f"{who} cancelled {which}. The time is free again:"
+        return f"{who} cancelled {which}:"
     before = notice.before[first.pk]
     if is_lost:
         to = (

@@ -89,6 +89,16 @@ class BookingDetailView(DetailView):
         return context
 
 
+def in_words(booking) -> str:
+    """What holds now that it was made or changed."""
+    when = span(booking.start, booking.end)
+    if booking.kind == Booking.Kind.SLOT:
+        return f"{booking.microscope} has an open slot from {when}."
+    if booking.is_upkeep:
+        return f"{booking.microscope} has {booking.get_kind_display()} from {when}."
+    return f"{booking.microscope} is booked from {when}."
+
+
 def and_others(count: int) -> str:
     """What follows the sentence about one booking where more of its repeat were made or changed."""
     return f" So {'is' if count == 1 else 'are'} {count} more of the repeat." if count else ""
@@ -99,6 +109,7 @@ class BookingFormMixin:
 
     form_class = BookingForm
     template_name = "bookings/form.html"
+    done = ""
 
     def get_form_kwargs(self):
         return super().get_form_kwargs() | {"actor": self.request.user}
@@ -107,16 +118,12 @@ class BookingFormMixin:
         booking = form.save()
         if booking is None:
             return self.form_invalid(form)
-        when = span(booking.start, booking.end)
-        text = self.success_message.format(microscope=booking.microscope, when=when)
-        text += and_others(len(form.saved) - 1)
-        messages.success(self.request, text)
+        text = in_words(booking) + and_others(len(form.saved) - 1)
+        messages.success(self.request, f"{self.done}{text}")
         return redirect("bookings:detail", pk=booking.pk)
 
 
 class BookingCreateView(BookingFormMixin, CreateView):
-    success_message = "{microscope} is booked from {when}."
-
     def dispatch(self, request, *args, **kwargs):
         if request.user.is_authenticated and not access.can_create(request.user):
             raise PermissionDenied("This account cannot book microscopes.")
@@ -127,7 +134,7 @@ class BookingCreateView(BookingFormMixin, CreateView):
 
 
 class BookingUpdateView(BookingFormMixin, UpdateView):
-    success_message = "Saved. {microscope} is booked from {when}."
+    done = "Saved. "
 
     def get_queryset(self):
         return Booking.objects.visible_to(self.request.user).with_people()
@@ -173,16 +180,34 @@ class BookingCancelView(FormView):
             "short_name": short_name(self.booking),
             "sessions": self.sessions,
             "running": [session for session in self.sessions if session.is_running],
+            "inside": self._inside(),
         }
+
+    def _inside(self) -> int:
+        """How many bookings to come lie inside a slot, and stay without it."""
+        slot = self.booking
+        if slot.kind != Booking.Kind.SLOT:
+            return 0
+        there = Booking.objects.filter(microscope=slot.microscope_id, kind=Booking.Kind.BOOKING).standing()
+        return there.filter(start__gte=max(slot.start, timezone.now()), end__lte=slot.end).count()
 
     def form_valid(self, form):
         if form.save() is None:
             return self.form_invalid(form)
-        booking = self.booking
-        messages.success(
-            self.request,
-            f"Cancelled: {booking.microscope} is free again from {span(booking.start, booking.end)}."
-            if len(form.saved) == 1
-            else f"{len(form.saved)} bookings of the repeat are cancelled; {booking.microscope} is free again then.",
-        )
-        return redirect("bookings:detail", pk=booking.pk)
+        messages.success(self.request, self._told(form.saved))
+        return redirect("bookings:detail", pk=self.booking.pk)
+
+    def _told(self, cancelled: list[Booking]) -> str:
+        booking, number = self.booking, len(cancelled)
+        when = span(booking.start, booking.end)
+        if booking.kind == Booking.Kind.SLOT:  # It took no time, so that none is free.
+            return (
+                f"Cancelled: the slot on {booking.microscope} from {when}."
+                if number == 1
+                else f"{number} slots on {booking.microscope} are cancelled."
+            )
+        if number > 1:
+            return f"{number} bookings of the repeat are cancelled; {booking.microscope} is free again then."
+        if booking.has_ended:
+            return f"Cancelled: {booking.microscope} from {when}."
+        return f"Cancelled: {booking.microscope} is free again from {when}."

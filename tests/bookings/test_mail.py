@@ -118,7 +118,7 @@ def test_what_people_do_themselves_is_confirmed_with_the_file(ada, krios, nine):
     OutgoingMail.objects.all().delete()
     booking_cancel(booking=booking, actor=ada)
     mail = only()
-    assert "\nYou have cancelled a booking of yours. The time is free again:\n" in mail.body
+    assert "\nYou have cancelled a booking of yours:\n" in mail.body
     assert "METHOD:CANCEL" in mail.calendar
 
 

@@ -570,3 +570,31 @@ def test_what_begins_in_the_repeated_hour_can_be_edited_and_stays_there(as_, use
     assert as_(user).post(address, data | {"title": "Another"}).status_code == 302
     booking.refresh_from_db()
     assert (booking.title, booking.start) == ("Another", start)
+
+
+# -- words for what is no booking of a person ----------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("booking", "Krios 1 is booked from"),
+        ("slot", "Krios 1 has an open slot from"),
+        ("downtime", "Krios 1 has downtime from"),
+    ],
+)
+def test_each_type_is_told_in_its_own_words(as_, staff, kind, told):
+    microscope = MicroscopeFactory(name="Krios 1")
+    page = as_(staff).post(NEW, filled(staff, microscope, kind=kind), follow=True)
+    assert told in page.text
+    text = " ".join(page.text.split())
+    said = {"slot": "Krios 1 is open for anyone, ", "downtime": "Krios 1 has downtime, "}
+    assert said.get(kind, "Krios 1 is booked for ") in text
+
+
+def test_a_slot_that_goes_frees_no_time_and_says_what_stays_inside(as_, staff):
+    slot = later(kind="slot", owner=staff)
+    BookingFactory(microscope=slot.microscope, start=tomorrow(10), end=tomorrow(12))
+    address = reverse("bookings:cancel", args=[slot.pk])
+    assert "1 booking to come lies inside it and stays booked." in as_(staff).get(address).text
+    page = as_(staff).post(address, {"reason": ""}, follow=True)
+    assert f"Cancelled: the slot on {slot.microscope} from" in page.text
+    assert "free again" not in page.text
