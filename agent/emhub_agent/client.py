@@ -17,9 +17,10 @@ import json
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, Callable
 from urllib.parse import quote
 
@@ -28,10 +29,13 @@ import requests.auth
 
 log = logging.getLogger(__name__)
 
-#: The most items one call may carry.
+#: The most items of one call; the client makes as many calls as are needed.
 MAX_BATCH = 1000
 #: Bodies of more bytes than this are sent compressed: batches with picks are large, and networks slow.
 COMPRESSED_FROM = 64 * 1024
+COUNTS = ("created", "updated", "unchanged")
+#: The site takes its newest message, said again within so many seconds, for a repetition.
+REPEATED = 60.0
 
 
 class EMhubError(Exception):
@@ -65,7 +69,8 @@ class ItemError:
 class AnswerError(EMhubError):
     """The site answered that it will not do it: ``status``, its answer's ``detail`` and refused ``items``.
 
-    ``fields`` are the names of the fields that it found wrong in what was no batch.
+    ``fields`` are the names of the fields that it found wrong in what was no batch. ``status`` is 0 where the
+    client found it and nothing was sent.
     """
 
     def __init__(
@@ -166,13 +171,8 @@ class Client:
     def post_exposures(
         self, session: str, exposures: list[dict[str, Any]], dry_run: bool = False
     ) -> dict[str, int]:
-        """Post 1 to 1,000 exposures; return the counts created, updated and unchanged."""
-        return self.request(
-            "POST",
-            f"/sessions/{_quoted(session)}/exposures/",
-            body={"exposures": exposures},
-            params=_trial(dry_run),
-        )
+        """Post any number of exposures, as ``post_micrographs`` does."""
+        return self._in_batches(f"/sessions/{_quoted(session)}/exposures/", "exposures", exposures, dry_run)
 
     def get_exposures(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
         """Yield the session's exposures that changed after this revision, oldest change first."""
@@ -195,16 +195,13 @@ class Client:
     def post_micrographs(
         self, run: int, micrographs: list[dict[str, Any]], dry_run: bool = False
     ) -> dict[str, int]:
-        """Post 1 to 1,000 micrographs; return the counts created, updated and unchanged.
+        """Post any number of micrographs; return the counts created, updated and unchanged.
 
-        With ``dry_run`` everything is checked and counted, and nothing stored.
+        More than 1,000 go in batches, each of them all or nothing, and so do those that are too large for one
+        call. Where one is refused, those before it are kept; sending all again is safe. With ``dry_run``
+        everything is checked and counted, and nothing stored.
         """
-        return self.request(
-            "POST",
-            f"/runs/{run}/micrographs/",
-            body={"micrographs": micrographs},
-            params=_trial(dry_run),
-        )
+        return self._in_batches(f"/runs/{run}/micrographs/", "micrographs", micrographs, dry_run)
 
     def micrographs(self, run: int, after: int = 0) -> Iterator[dict[str, Any]]:
         """Yield the run's micrographs that changed after this revision, oldest change first."""
@@ -223,17 +220,21 @@ class Client:
         """Post a message of the pipeline; ``at`` is a time with offset (ISO 8601).
 
         Unlike the other calls this one is not safe to send twice, so before it is sent again the site is
-        asked whether the first attempt arrived after all.
+        asked whether the first attempt arrived after all. Without ``at`` that is a message of the same words
+        from since just before the first attempt: one that was said long ago is said again.
         """
         body = {"level": level, "text": text}
         if at is not None:
             body["at"] = at
+        since = time.time() - REPEATED
 
         def arrived() -> dict[str, Any] | None:
-            for event in self.events(run):
-                if (event.get("level"), event.get("text")) == (level, text) and (
-                    at is None or same_time(event.get("at"), at)
-                ):
+            # Newest first; what has just arrived is among the first.
+            for event in islice(self.events(run), 500 if at is None else None):
+                if (event.get("level"), event.get("text")) != (level, text):
+                    continue
+                told = moment(event.get("at"))
+                if (told is None or told >= since) if at is None else same_time(event.get("at"), at):
                     return event
             return None
 
@@ -249,6 +250,29 @@ class Client:
         fields = {"kind": kind, **{name: str(value) for name, value in of.items() if value is not None}}
         file = (f"{kind}.{media_type.rsplit('/', 1)[-1]}", data, media_type)
         return self.request("POST", f"/runs/{run}/images/", form=fields, files={"file": file})
+
+    def _in_batches(self, path: str, kind: str, items: Iterable[dict[str, Any]], dry_run: bool) -> Any:
+        """Post all of them, at most MAX_BATCH at once and fewer where the site finds them too large."""
+        items = list(items)
+        waiting = [(first, items[first : first + MAX_BATCH]) for first in range(0, len(items), MAX_BATCH)]
+        waiting = waiting or [(0, [])]
+        told: dict[str, Any] = {}
+        while waiting:
+            first, batch = waiting.pop(0)
+            try:
+                answer = self.request("POST", path, body={kind: batch}, params=_trial(dry_run))
+            except AnswerError as error:
+                half = len(batch) // 2
+                if error.status == 413 and half:
+                    waiting[:0] = [(first, batch[:half]), (first + half, batch[half:])]
+                    continue
+                for item in error.items:
+                    if item.index is not None:
+                        item.index += first
+                raise
+            counted = {name: told.get(name, 0) + answer.get(name, 0) for name in COUNTS}
+            told = {**answer, **counted}
+        return told
 
     def _changes(self, path: str, kind: str, after: int) -> Iterator[dict[str, Any]]:
         while True:
@@ -298,8 +322,7 @@ class Client:
         headers = {}
         data: Any = form
         if body is not None:
-            # Not a number and infinity are refused here rather than sent as something that is not JSON.
-            data = json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+            data = _packed(body)
             headers["Content-Type"] = "application/json"
             if len(data) > COMPRESSED_FROM:
                 data = gzip.compress(data, 1, mtime=0)
@@ -414,6 +437,53 @@ def in_words(errors: Any) -> str:
     if isinstance(errors, (list, tuple)):
         return " ".join(in_words(value) for value in errors)
     return str(errors)
+
+
+def _packed(body: dict[str, Any]) -> bytes:
+    """Return JSON, with NumPy's numbers and arrays as lists and numbers and times as ISO 8601.
+
+    Raises Refused, naming items and fields, for what JSON cannot say (not a number, infinity, other objects),
+    so that it is never sent as something that is not JSON.
+    """
+    try:
+        return _json(body).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        first = error
+    items = []
+    for rows in body.values():
+        for index, row in enumerate(rows if isinstance(rows, list) else ()):
+            fields = row.items() if isinstance(row, dict) else [("", row)]
+            errors = {name: [why] for name, value in fields if (why := _unsendable(value))}
+            if errors:
+                name = row.get("name", row.get("number", "")) if isinstance(row, dict) else ""
+                items.append(ItemError(index, str(name), errors))
+    if items:
+        raise Refused(0, "; ".join(str(item) for item in items[:3]), items) from first
+    errors = {str(name): [why] for name, value in body.items() if (why := _unsendable(value))}
+    raise Refused(0, in_words(errors) or str(first), None, tuple(errors)) from first
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if hasattr(value, "tolist"):  # NumPy, which this package does not need.
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON has.")
+
+
+def _unsendable(value: Any) -> str:
+    """Why JSON cannot say it; empty where it can."""
+    try:
+        _json(value)
+    except (TypeError, RecursionError) as error:
+        return str(error)
+    except ValueError:
+        return "Not a number and infinity cannot be sent. Give None for what is not known."
+    return ""
 
 
 def same_time(one: Any, other: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import time
 from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -114,6 +115,7 @@ class Site:
         self.refused_fields = set()  # of a session
         self.is_vague = False  # refuse without saying which item
         self.largest_batch = 0
+        self.largest_body = None  # bytes; more are answered with 413
         self.lock = threading.Lock()
         self.server = None
         self.port = None
@@ -177,6 +179,8 @@ class Site:
             try:
                 if self.is_refusing_token or headers.get("Authorization") != f"Token {TOKEN}":
                     raise Answer(401, {"detail": "Invalid token."})
+                if self.largest_body is not None and len(body) > self.largest_body:
+                    raise Answer(413, {"detail": "too large"})
                 status, answer = self.route(method, urlsplit(path), headers, body)
             except Answer as refusal:
                 return refusal.status, refusal.body, {}
@@ -399,7 +403,8 @@ class Site:
     def post_events(self, run, query, headers, body):
         fields = json.loads(body)
         self.check(fields, {"level", "text", "at"})
-        run.events.append({"at": "2026-11-23T04:00:00Z", **fields, "id": len(run.events) + 1})
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        run.events.append({"at": now, **fields, "id": len(run.events) + 1})
         return 201, run.events[-1]
 
     def get_events(self, run, query, headers, body):

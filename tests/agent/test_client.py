@@ -1,7 +1,9 @@
+import datetime
 import email.utils
 import json
 import time
 
+import numpy
 import pytest
 from emhub_agent import Client, Conflict, EMhubError, NotAuthorised, NotFound, Refused, Stopped, Unreachable
 
@@ -62,6 +64,15 @@ def test_an_event_whose_answer_was_lost_is_not_told_twice(client, site, run):
     site.fail_every = 0
     texts = [event["text"] for event in client.events(run)]
     assert sorted(texts) == sorted(f"failure {number}" for number in range(12))
+
+
+def test_a_message_of_long_ago_is_said_again_though_the_first_attempt_failed(client, site, run):
+    client.post_event(run, "info", "Started.", "2026-11-22T04:00:00Z")
+    site.asked, site.fail_every = 3, 2  # The next call fails, and did nothing before it did.
+    client.wait = lambda seconds: None
+    client.post_event(run, "info", "Started.")
+    site.fail_every = 0
+    assert len(list(client.events(run))) == 2
 
 
 def test_retry_after_is_waited_for(site):
@@ -126,9 +137,55 @@ def test_refusals_are_raised_at_once_and_by_kind(client, site, run):
     assert refusal.value.status == 401
 
 
-def test_what_json_cannot_say_is_never_sent(client, run):
-    with pytest.raises(ValueError):
-        client.post_micrographs(run, [{"name": "a", "defocus_u": float("nan")}])
+def test_what_json_cannot_say_is_refused_by_item_and_field_and_never_sent(client, site, run):
+    asked = site.asked
+    rows = [{"name": "a"}, {"name": "b", "defocus_u": float("nan"), "ctf_score": 1.0, "rejected": object()}]
+    with pytest.raises(Refused, match="b: defocus_u: Not a number") as refusal:
+        client.post_micrographs(run, rows)
+    [item] = refusal.value.items
+    assert (item.index, item.name, list(item.errors)) == (1, "b", ["defocus_u", "rejected"])
+    with pytest.raises(Refused, match="pixel_size: Not a number") as refusal:
+        client.update_run(run, label="x", pixel_size=float("inf"))
+    assert (refusal.value.status, refusal.value.fields) == (0, ("pixel_size",))
+    assert site.asked == asked
+
+
+def test_arrays_and_numbers_of_numpy_and_times_are_sent_as_what_they_mean(client, site, run):
+    row = {
+        "name": "a",
+        "defocus_u": numpy.float32(1.5),
+        "particles": numpy.int64(2),
+        "rejected": numpy.bool_(False),
+        "coordinates": numpy.array([[1, 2], [3, 4.5]], dtype="f4"),
+    }
+    client.post_micrographs(run, [row])
+    kept = site.runs[run].micrographs["a"]
+    assert (kept["defocus_u"], kept["particles"], kept["rejected"]) == (1.5, 2, False)
+    assert kept["coordinates"] == [[1, 2], [3, 4.5]]
+    at = datetime.datetime(2026, 11, 23, 10, 15, tzinfo=datetime.UTC)
+    client.post_exposures(SESSION, [{"name": "a", "acquired_at": at}])
+    assert site.exposures[SESSION, "a"]["acquired_at"] == "2026-11-23T10:15:00+00:00"
+
+
+def test_any_number_is_sent_in_batches_and_counted_together(client, site, run):
+    rows = ({"name": f"m{number}", "particles": 1} for number in range(2345))
+    told = client.post_micrographs(run, rows)
+    assert (told["created"], told["updated"], told["unchanged"]) == (2345, 0, 0)
+    assert site.largest_batch == 1000
+    assert told["revision"] == 2345
+    site.refused_names = {"m1500"}
+    with pytest.raises(Refused) as refusal:
+        client.post_micrographs(run, [{"name": f"m{number}", "particles": 2} for number in range(2345)])
+    assert [(item.index, item.name) for item in refusal.value.items] == [(1500, "m1500")]
+
+
+def test_what_is_too_large_for_one_call_is_sent_in_several(client, site, run):
+    site.largest_body = 2000
+    assert client.post_micrographs(run, [{"name": f"m{number}"} for number in range(300)])["created"] == 300
+    assert len(site.runs[run].micrographs) == 300
+    with pytest.raises(Refused) as refusal:
+        client.post_micrographs(run, [{"name": "x" * 3000}])
+    assert refusal.value.status == 413
 
 
 def test_an_address_that_is_no_site_is_said_so(client, monkeypatch):
