@@ -69,7 +69,13 @@ def can_change(user, booking) -> bool:
         return False
     if is_staff(user):
         return can_change_all(user)
-    return not booking.has_started and user.pk in (booking.owner_id, booking.operator_id, booking.creator_id)
+    return can_change_own(user.pk, booking)
+
+
+def can_change_own(person: int, booking) -> bool:
+    """As can_change, for whoever is not staff."""
+    own = person in (booking.owner_id, booking.operator_id, booking.creator_id)
+    return own and not booking.is_cancelled and not booking.has_started
 
 
 def refusal_to_change(booking) -> str:

@@ -4,11 +4,12 @@ Times go out and come back as the facility's wall clock without an offset ("2026
 draws them as they are, whatever the browser's own zone, and only here do they become moments again. On the night
 when the clocks go back an hour is shown twice; an edge that was not dragged therefore keeps its exact moment.
 
-What a range costs depends on what lies in it, not on how many bookings there are (`in_range`).
+What a range costs depends on what lies in it, not on how many bookings there are (`in_range`). The range call's own
+answers are made from what is kept between calls (kept.py); they say the same as `events`.
 """
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -186,7 +187,6 @@ class Entry(msgspec.Struct, gc=False):
     creator_id: int
     lab_id: int | None
     series_id: int | None
-    details_visible: bool
 
     is_cancelled: ClassVar[bool] = False
 
@@ -268,37 +268,40 @@ def events(
     """
     bookings = in_range(start, end, microscopes).with_details_visible_to(user).order_by("start", "pk")
     rows = bookings.annotate(starts=Seconds("start"), ends=Seconds("end"))
-    columns = rows.values_list(*Entry.__struct_fields__)
-    entries = _without_closed_slots(user, [Entry(*row) for row in columns])
-    readable = [entry for entry in entries if entry.details_visible]
-    owners = _names(User, {entry.owner_id for entry in readable})
-    labs = _names(Lab, {entry.lab_id for entry in readable if entry.lab_id is not None})
+    columns = rows.values_list("details_visible", *Entry.__struct_fields__)
+    entries = [(visible, Entry(*row)) for visible, *row in columns]
+    closed = closed_slots(
+        user, [entry.pk for visible, entry in entries if entry.kind == SLOT and not visible]
+    )
+    seen = [entry for visible, entry in entries if visible]
+    owners = _names(User, {entry.owner_id for entry in seen})
+    labs = _names(Lab, {entry.lab_id for entry in seen if entry.lab_id is not None})
     # Looked up once for all of them.
     places, always = Places(timezone.get_current_timezone()), access.can_change_all(user)
     return [
-        _readable(entry, places, owners, labs, always or access.can_change(user, entry))
-        if entry.details_visible
-        else _foreign(entry, places)
-        for entry in entries
+        readable(entry, places, owners, labs, always or access.can_change(user, entry))
+        if visible
+        else foreign(entry, places)
+        for visible, entry in entries
+        if entry.pk not in closed
     ]
 
 
-def _without_closed_slots(user, entries: list[Entry]) -> list[Entry]:
-    """Slots that are open for others alone take no time and tell nothing."""
-    slot = Booking.Kind.SLOT.value
-    foreign = [entry.pk for entry in entries if entry.kind == slot and not entry.details_visible]
-    if not foreign:
-        return entries
-    are_open = set(Booking.objects.filter(pk__in=foreign).slots_open_to(user).values_list("pk", flat=True))
-    closed = set(foreign) - are_open
-    return [entry for entry in entries if entry.pk not in closed]
+def closed_slots(user, slots: Collection[int]) -> set[int]:
+    """Those of these slots, by id, that are open for others alone: they take no time and tell nothing."""
+    if not slots:
+        return set()
+    are_open = (
+        Booking.objects.filter(pk__in=slots).slots_open_to(user).order_by().values_list("pk", flat=True)
+    )
+    return set(slots) - set(are_open)
 
 
 def _names(model, ids: set[int]) -> dict[int, str]:
     return {pk: str(one) for pk, one in model.objects.in_bulk(ids).items()}
 
 
-PLAIN = Booking.Kind.BOOKING.value
+PLAIN, SLOT = Booking.Kind.BOOKING.value, Booking.Kind.SLOT.value
 #: What a kind of another's booking is called.
 FOREIGN_KINDS = {
     kind.value: kind.value if kind is Booking.Kind.SLOT else str(access.public_kind(Booking(kind=kind.value)))
@@ -306,13 +309,13 @@ FOREIGN_KINDS = {
 }
 
 
-def _foreign(entry: Entry, places: Places) -> Foreign:
+def foreign(entry: Entry, places: Places) -> Foreign:
     start, end = places.of(entry.starts, entry.ends)
     kind = FOREIGN_KINDS[entry.kind]
     return Foreign(entry.microscope_id, start, end, kind, PUBLIC_WORDS[kind])
 
 
-def _readable(
+def readable(
     entry: Entry, places: Places, owners: dict[int, str], labs: dict[int, str], can_change: bool
 ) -> Readable:
     start, end = places.of(entry.starts, entry.ends)

@@ -1,0 +1,337 @@
+"""What the range call tells, kept between calls in the memory of a process: a year costs little more than a month.
+
+Kept are a week's bookings as the calendar needs them, and the JSON of each: as others are told of it, and as those
+who may read it. They hold as long as the stamps of the microscopes are the same (stamps.py), which every call reads
+first; what depends on the person, and what people and labs are called, every call asks for itself. So nothing is told
+that `calendar.events` would not tell at this moment, in the same words.
+
+Everything here is lost with its process and made again when it is asked for.
+"""
+
+import datetime
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import msgspec
+from django.utils import timezone
+
+from bookings import access
+from bookings.calendar import SLOT, Entry, Places, Seconds, closed_slots, foreign, in_range, readable
+from bookings.models import Booking, CalendarStamp
+from microscopes.models import Microscope
+from people.access import is_staff
+from people.models import Lab, User
+from people.querysets import user_lab_ids
+
+WEEK = 7 * 86_400  # Seconds; weeks are counted from 1970, wherever the facility is.
+#: Four years of a busy facility, about 10 MB.
+MOST_KEPT = 10_000
+
+encoder = msgspec.json.Encoder()
+
+
+def events(
+    user,
+    start: datetime.datetime,
+    end: datetime.datetime,
+    microscopes: Sequence[Microscope],
+    shown: Sequence[Microscope],
+) -> list[bytes]:
+    """What calendar.events(user, start, end, microscopes) tells, each as its JSON; `shown` are all that are in service.
+
+    Start and end are whole seconds. The number of queries does not depend on how many bookings there are, nor on how
+    long the range is.
+    """
+    starts, ends = int(start.timestamp()), int(end.timestamp())
+    bookings = _as_of_now(shown)
+    weeks = bookings.weeks(starts // WEEK, -(-ends // WEEK))
+    numbers = [weeks[0].reaching_into(starts, ends)] + [week.before(ends) for week in weeks[1:]]
+    if len(microscopes) < len(shown):
+        ids = {microscope.pk for microscope in microscopes}
+        numbers = [
+            [n for n in ns if week.entries[n].microscope_id in ids]
+            for week, ns in zip(weeks, numbers, strict=True)
+        ]
+    if is_staff(user):
+        return _told_to_staff(user, weeks, numbers)
+    return _told_to(user, start, end, weeks, numbers)
+
+
+def _told_to_staff(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> list[bytes]:
+    owners = set().union(*(week.owners for week in weeks))
+    labs = set().union(*(week.labs for week in weeks))
+    wording, can_change = _wording(owners, labs), access.can_change_all(user)
+    told: list[bytes] = []
+    for week, ns in zip(weeks, numbers, strict=True):
+        lines = week.readable(wording, can_change)
+        told += _chosen(lines, ns)
+    return told
+
+
+def _told_to(
+    user,
+    start: datetime.datetime,
+    end: datetime.datetime,
+    weeks: list["Week"],
+    numbers: list[Sequence[int]],
+) -> list[bytes]:
+    """For whoever is not staff: the ways in which a booking is theirs are those of querysets.involvements."""
+    person, labs = user.pk, user_lab_ids(user)
+    shared = Booking.collaborators.through.objects.filter(
+        user=person, booking__start__lt=end, booking__end__gt=start
+    )
+    shared = set(shared.values_list("booking_id", flat=True))
+    mine = [week.of(person, labs, shared) for week in weeks]
+    own = [week.entries[n] for week, ns in zip(weeks, mine, strict=True) for n in ns]
+    wording = _wording(
+        {entry.owner_id for entry in own}, {entry.lab_id for entry in own if entry.lab_id is not None}
+    )
+    others_slots = {
+        week.entries[n].pk for week, ns in zip(weeks, mine, strict=True) for n in week.slots if n not in ns
+    }
+    closed = closed_slots(user, others_slots)
+    told: list[bytes] = []
+    for week, ns, theirs in zip(weeks, numbers, mine, strict=True):
+        lines = week.foreign
+        if theirs:
+            lines = lines.copy()
+            for n in theirs:
+                can_change = access.can_change_own(person, week.entries[n])
+                lines[n] = week.readable_one(n, wording, can_change)
+        if closed and week.slots:
+            ns = [n for n in ns if week.entries[n].pk not in closed]
+        told += _chosen(lines, ns)
+    return told
+
+
+def _chosen(lines: list[bytes], ns: Sequence[int]) -> list[bytes]:
+    return lines[ns.start : ns.stop] if isinstance(ns, range) else [lines[n] for n in ns]
+
+
+# -- Bookings --------------------------------------------------------------------------------------------------
+class Until(Seconds):
+    """As Seconds, rounded up: whole seconds end after a moment exactly if what they stand for does."""
+
+    def as_sqlite(self, compiler, connection, **context):
+        template = "CAST(strftime('%%%%s', %(expressions)s) AS INTEGER) + (length(%(expressions)s) > 19)"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_postgresql(self, compiler, connection, **context):
+        template = "CEIL(EXTRACT(EPOCH FROM %(expressions)s))::bigint"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
+class KeptEntry(Entry, gc=False):
+    until: int
+
+
+class Week:
+    """The bookings that begin in a week, by start, behind those that reach into it. It knows them by number.
+
+    Only filled in, never changed, so that threads may share it: two may make the same line at once.
+    """
+
+    def __init__(self, places: Places, reaching: list[KeptEntry], beginning: list[KeptEntry]):
+        self.entries = reaching + beginning
+        self.first = len(reaching)
+        self._places = places
+        self._readable: tuple = (None,)
+
+    # -- Which ---------------------------------------------------------------------------------------------
+    def reaching_into(self, start: int, end: int) -> Sequence[int]:
+        """Those that share time with [start, end), where that begins in this week."""
+        return [n for n, entry in enumerate(self.entries) if entry.until > start and entry.starts < end]
+
+    def before(self, end: int) -> Sequence[int]:
+        """Those that begin in this week and before the end."""
+        entries = self.entries
+        if not entries or entries[-1].starts < end:
+            return range(self.first, len(entries))
+        return range(self.first, bisect_left(entries, end, lo=self.first, key=lambda entry: entry.starts))
+
+    @cached_property
+    def owners(self) -> set[int]:
+        return {entry.owner_id for entry in self.entries}
+
+    @cached_property
+    def labs(self) -> set[int]:
+        return {entry.lab_id for entry in self.entries if entry.lab_id is not None}
+
+    @cached_property
+    def slots(self) -> list[int]:
+        return [n for n, entry in enumerate(self.entries) if entry.kind == SLOT]
+
+    @cached_property
+    def _by_person(self) -> dict[int | None, set[int]]:
+        found: dict[int | None, set[int]] = {}
+        for n, entry in enumerate(self.entries):
+            for person in {entry.owner_id, entry.operator_id, entry.creator_id}:
+                found.setdefault(person, set()).add(n)
+        return found
+
+    @cached_property
+    def _by_lab(self) -> dict[int | None, set[int]]:
+        found: dict[int | None, set[int]] = {}
+        for n, entry in enumerate(self.entries):
+            found.setdefault(entry.lab_id, set()).add(n)
+        return found
+
+    def of(self, person: int, labs: Iterable[int], bookings: set[int]) -> set[int]:
+        """Those that the person owns, operates or made, those of the labs, and these bookings."""
+        found = self._by_person.get(person, set()).union(*(self._by_lab.get(lab, ()) for lab in labs))
+        if bookings:
+            found.update(n for n, entry in enumerate(self.entries) if entry.pk in bookings)
+        return found
+
+    # -- As what -------------------------------------------------------------------------------------------
+    @cached_property
+    def foreign(self) -> list[bytes]:
+        """What others are told of each."""
+        return _lines([foreign(entry, self._places) for entry in self.entries])
+
+    def readable(self, wording: "Wording", can_change: bool) -> list[bytes]:
+        """What those who may read it are told of each."""
+        lines = self._lines_in(wording)[can_change]
+        if None in lines:
+            lines[:] = _lines([self._told(entry, wording, can_change) for entry in self.entries])
+        return lines
+
+    def readable_one(self, n: int, wording: "Wording", can_change: bool) -> bytes:
+        lines = self._lines_in(wording)[can_change]
+        if lines[n] is None:
+            lines[n] = encoder.encode(self._told(self.entries[n], wording, can_change))
+        return lines[n]
+
+    def _told(self, entry: Entry, wording: "Wording", can_change: bool):
+        return readable(entry, self._places, wording.owners, wording.labs, can_change)
+
+    def _lines_in(self, wording: "Wording") -> tuple[list, list]:
+        """For who cannot and for who can change them."""
+        # Read once: another thread may put others in its place.
+        made = self._readable
+        if made[0] is not wording:
+            none = [None] * len(self.entries)
+            made = self._readable = (wording, (none, none.copy()))
+        return made[1]
+
+
+def _lines(told: list) -> list[bytes]:
+    return encoder.encode_lines(told).split(b"\n")[:-1]
+
+
+class Bookings:
+    """The bookings of the microscopes as of their stamps; the weeks that were asked for last are kept."""
+
+    def __init__(self, state: tuple, microscopes: Sequence[Microscope]):
+        self.state = state
+        self._microscopes = microscopes
+        self._places = Places(state[0])
+        self._weeks: OrderedDict[int, Week] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def weeks(self, first: int, last: int) -> list[Week]:
+        """The weeks [first, last); those that are not kept are read together."""
+        wanted = range(first, last)
+        with self._lock:
+            found = {n: self._weeks[n] for n in wanted if n in self._weeks}
+            for n in found:
+                self._weeks.move_to_end(n)
+        missing = [n for n in wanted if n not in found]
+        if missing:
+            for n, week in self._read(missing[0], missing[-1] + 1):
+                found.setdefault(n, week)
+            self._keep({n: found[n] for n in missing})
+        return [found[n] for n in wanted]
+
+    def _read(self, first: int, last: int) -> Iterable[tuple[int, Week]]:
+        start, end = (datetime.datetime.fromtimestamp(n * WEEK, datetime.UTC) for n in (first, last))
+        rows = in_range(start, end, self._microscopes).order_by("start", "pk")
+        rows = rows.annotate(starts=Seconds("start"), ends=Seconds("end"), until=Until("end"))
+        reaching: list[KeptEntry] = []
+        beginning: list[list[KeptEntry]] = [[] for _ in range(first, last)]
+        for row in rows.values_list(*KeptEntry.__struct_fields__):
+            entry = KeptEntry(*row)
+            number = entry.starts // WEEK - first
+            (beginning[number] if number >= 0 else reaching).append(entry)
+        for number, entries in enumerate(beginning, first):
+            week = Week(self._places, reaching, entries)
+            yield number, week
+            reaching = [entry for entry in week.entries if entry.until > (number + 1) * WEEK]
+
+    def _keep(self, weeks: dict[int, Week]) -> None:
+        with self._lock:
+            for n, week in weeks.items():
+                if n not in self._weeks:
+                    self._weeks[n] = week
+                    self._size += len(week.entries)
+            while self._size > MOST_KEPT:
+                _, week = self._weeks.popitem(last=False)
+                self._size -= len(week.entries)
+
+
+_bookings = Bookings((datetime.UTC, ()), ())
+
+
+def _as_of_now(microscopes: Sequence[Microscope]) -> Bookings:
+    """What is kept of these microscopes' bookings if it still holds, otherwise anew.
+
+    The stamps are read before any booking: what is read later is as new as they say, or newer.
+    """
+    global _bookings
+    ids = sorted(microscope.pk for microscope in microscopes)
+    stamps = dict(CalendarStamp.objects.filter(microscope__in=ids).values_list("microscope", "stamp"))
+    state = timezone.get_current_timezone(), tuple((pk, stamps.get(pk)) for pk in ids)
+    bookings = _bookings
+    if bookings.state != state:
+        bookings = _bookings = Bookings(state, microscopes)
+    return bookings
+
+
+# -- Names -----------------------------------------------------------------------------------------------------
+class Wording:
+    """What people and labs are called: names by id, and the columns that they are made from. Names are only added."""
+
+    def __init__(self):
+        self.owners: dict[int, str] = {}
+        self.labs: dict[int, str] = {}
+        self._read: dict[tuple[type, int], tuple] = {}
+        self._lock = threading.Lock()
+
+    def takes(
+        self, model: type, names: dict[int, str], rows: dict[int, tuple], columns: Sequence[str]
+    ) -> bool:
+        """Whether these rows say the same as before; new ones are added."""
+        with self._lock:
+            for pk, row in rows.items():
+                before = self._read.get((model, pk))
+                if before is None:
+                    names[pk] = str(model(**dict(zip(columns, row, strict=True))))
+                    self._read[model, pk] = row
+                elif before != row:
+                    return False
+        return True
+
+
+OWNER, LAB = ("first_name", "last_name", "username"), ("name",)
+_words = Wording()
+
+
+def _wording(owners: set[int], labs: set[int]) -> Wording:
+    """With the names of these people and labs as they are now. Another one wherever somebody is called otherwise."""
+    global _words
+    people, groups = _rows(User, owners, OWNER), _rows(Lab, labs, LAB)
+    wording = _words
+    while not (
+        wording.takes(User, wording.owners, people, OWNER) and wording.takes(Lab, wording.labs, groups, LAB)
+    ):
+        wording = _words = Wording()
+    return wording
+
+
+def _rows(model: type, ids: set[int], columns: Sequence[str]) -> dict[int, tuple]:
+    rows = model.objects.filter(pk__in=ids).order_by().values_list("pk", *columns)
+    return {pk: tuple(row) for pk, *row in rows}
