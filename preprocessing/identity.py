@@ -8,6 +8,7 @@ session holds. Where the names of two movies differ only by their folder, client
 
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_LENGTH = 255
 
@@ -15,6 +16,7 @@ _EXTENSIONS = re.compile(
     r"\.(?:mrcs?|tiff?|eer|xml|jpe?g|png|mdoc|dm[34]|hdf5?|h5|em|raw|st|gz|bz2|zst|star)$", re.IGNORECASE
 )
 _EPU_SUFFIX = re.compile(r"_(?:fractions|eer)$", re.IGNORECASE)
+_LAST_OF_EPU = frozenset("sSrR\u017f\n")  # "ſ" is an s in other case, and $ matches before a last line break too.
 # CryoSPARC sets a unique id before the name, padded with zeros in newer versions.
 _CRYOSPARC_UID = re.compile(r"^\d{15,21}_")
 # What CryoSPARC appends to a movie's stem; only believed behind its id.
@@ -64,18 +66,22 @@ def identity(name: str) -> str:
 
 
 def _plain_stem(stem: str) -> str:
-    bare = _CRYOSPARC_UID.sub("", stem, count=1)
+    bare = _CRYOSPARC_UID.sub("", stem, count=1) if stem[:1].isdigit() else stem
     cryosparc = bare != stem
     stem = bare
     while True:
-        shorter = _EPU_SUFFIX.sub("", _EXTENSIONS.sub("", stem))
+        # A search from each place of a long name costs more than all else: first see whether there can be any.
+        shorter = _EXTENSIONS.sub("", stem) if "." in stem else stem
+        if shorter[-1:] in _LAST_OF_EPU:
+            shorter = _EPU_SUFFIX.sub("", shorter)
         if cryosparc:
             shorter = _CRYOSPARC_SUFFIX.sub("", shorter)
         if shorter == stem:
-            return _FOLDED_SQUARE.sub("", stem)
+            return _FOLDED_SQUARE.sub("", stem) if stem.startswith("GridSquare_") else stem
         stem = shorter
 
 
+@lru_cache(maxsize=1000)
 def _plain_folder(folder: str) -> str:
     """The folder without what programs put in front, ending in a slash unless empty."""
     parts = [part for part in folder.split("/") if part not in ("", ".")]

@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 from django.utils import timezone
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import astuple
 
 from preprocessing.identity import identity
 from preprocessing.ingest import Report
@@ -182,14 +183,10 @@ def event(body: bytes) -> dict[str, Any]:
     return _object(body, Event)
 
 
-def given(item: Struct, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def given(item: Struct) -> dict[str, Any]:
     """The fields that were sent, null among them."""
-    values = {}
-    for name in item.__struct_fields__:
-        value = getattr(item, name)
-        if value is not UNSET and name not in without:
-            values[name] = value
-    return values
+    sent = zip(item.__struct_fields__, astuple(item), strict=True)
+    return {name: value for name, value in sent if value is not UNSET}
 
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -201,7 +198,8 @@ _DECODERS = {
 
 def _report(item: MicrographItem | ExposureItem) -> Report:
     """Raises ValueError, as a mapping of field to message, for what types cannot say."""
-    values = given(item, without=("name",))
+    values = given(item)
+    del values["name"]
     if points := values.get("coordinates"):
         values["coordinates"] = np.asarray(points, dtype="<f4").tobytes()
     elif points is not None:
