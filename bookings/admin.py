@@ -202,9 +202,9 @@ class BookingAdmin(CarefulDeletionAdmin, ServiceErrorsAdmin):
     def session_count(self, booking):
         return booking.session_count
 
-    @admin.display(description="cancelled", boolean=True, ordering="cancelled_at")
+    @admin.display(description="state", ordering="cancelled_at")
     def is_cancelled(self, booking):
-        return booking.is_cancelled
+        return "cancelled" if booking.is_cancelled else ""
 
     @admin.display(description="sessions")
     def sessions(self, booking):
