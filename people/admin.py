@@ -1,6 +1,7 @@
 """How staff keep people and labs, and read who did what. Nobody and nothing here is ever deleted."""
 
 import json
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.auth import admin as auth_admin
@@ -96,6 +97,14 @@ class MembersOfLabInline(ChangedFieldsTabularInline):
         return super().get_queryset(request).select_related("user", "lab")
 
 
+def _bookings_to_come(number: int) -> str:
+    return f"{number} booking{'' if number == 1 else 's'} to come"
+
+
+def _with_what_is_to_come(user) -> str:
+    return f"{user}: {_bookings_to_come(user.to_come)}" if user.to_come else str(user)
+
+
 @admin.register(User)
 class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
     form = UserForm
@@ -182,6 +191,7 @@ class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
             obj.save(update_fields=plain)
         if "is_active" in changed:
             services.user_set_active(actor=request.user, user=obj, is_active=obj.is_active)
+            self._tell_what_is_to_come(request, obj)
         if "is_staff" in changed:
             services.staff_set(actor=request.user, user=obj, is_staff=obj.is_staff)
         powers = sorted(POWERS & set(form.changed_data))
@@ -189,6 +199,20 @@ class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
             AuditEntry.record(
                 actor=request.user, action="user's powers changed", target=obj, details={"changed": powers}
             )
+
+    def _tell_what_is_to_come(self, request, user):
+        to_come = 0 if user.is_active else User.objects.with_bookings_to_come().get(pk=user.pk).to_come
+        if to_come:
+            query = urlencode({"q": user.username, "cancelled": "no"})
+            listed = f"{reverse('admin:bookings_booking_changelist')}?{query}"
+            text = format_html(
+                '{} of {} still {} time. <a href="{}">Cancel them or hand them over</a>.',
+                _bookings_to_come(to_come),
+                user,
+                "keeps its" if to_come == 1 else "keep their",
+                listed,
+            )
+            self.message_user(request, text, messages.WARNING)
 
     # -- Actions -------------------------------------------------------------------------------------------
     @admin.action(description="Mail the invitation again", permissions=["add"])
@@ -217,7 +241,7 @@ class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
 
     @admin.action(description="Deactivate…", permissions=["change"])
     def deactivate(self, request, queryset):
-        people = list(queryset[: NAMED_IN_CONFIRMATION + 1])
+        people = list(queryset.with_bookings_to_come()[: NAMED_IN_CONFIRMATION + 1])
         if not is_confirmed(request):
             more = ["and more"] if len(people) > NAMED_IN_CONFIRMATION else []
             return ask(
@@ -227,9 +251,10 @@ class UserAdmin(NeverDeleted, ServiceErrorsAdmin, auth_admin.UserAdmin):
                 action="deactivate",
                 title="Deactivate these accounts?",
                 text="These people are logged out at once and cannot log in any more. Their bookings, sessions and "
-                "entries stay, and they can be reactivated.",
+                "entries stay, and they can be reactivated. Bookings to come keep their time until you cancel them or "
+                "hand them over.",
                 button="Yes, deactivate them",
-                items=[*people[:NAMED_IN_CONFIRMATION], *more],
+                items=[*map(_with_what_is_to_come, people[:NAMED_IN_CONFIRMATION]), *more],
             )
         return self._set_active(request, queryset, False, "deactivated")
 

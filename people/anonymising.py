@@ -1,13 +1,17 @@
 """Taking a person's name out of the site for good, while the records stay.
 
-Replaced are name, username and address, also where audit entries name the account. What people wrote themselves
-(titles, notes, reasons) and what audit entries of other records tell in their details stays as it is.
+Replaced are name, username and address, also where audit entries name them. What people wrote themselves (titles,
+notes, reasons) stays as it is.
 """
+
+import json
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
+from django.db.models import Q, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from people import access
@@ -41,6 +45,7 @@ def user_anonymise(*, actor: User, user: User, typed: str) -> User:
         raise ValidationError(why)
     if typed.strip() != user.username:
         raise ValidationError({"typed": f"Type {user.username} to confirm."})
+    names = _names_of(user)
     user.first_name, user.last_name = "Former", f"user {user.pk}"
     user.username, user.email = f"former-user-{user.pk}", ""
     user.is_staff = user.is_superuser = False
@@ -57,8 +62,36 @@ def user_anonymise(*, actor: User, user: User, typed: str) -> User:
     AuditEntry.objects.filter(actor=user).update(actor_name=str(user))
     about = AuditEntry.objects.filter(target_type=User._meta.label_lower, target_id=str(user.pk))
     about.update(target_name=str(user), details={})
+    _replace_in_details(names, str(user))
     LogEntry.objects.filter(
         content_type=ContentType.objects.get_for_model(User), object_id=str(user.pk)
     ).update(object_repr=str(user))
     AuditEntry.record(actor=actor, action="user anonymised", target=user)
     return user
+
+
+def _names_of(user: User) -> set[str]:
+    """What records call the person, apart from a name that somebody else has too."""
+    names = {user.username, user.email} - {""}
+    same = User.objects.filter(first_name=user.first_name, last_name=user.last_name).exclude(pk=user.pk)
+    return names if same.exists() else names | {str(user)}
+
+
+def _replace_in_details(names: set[str], instead: str) -> None:
+    """In entries about other records: who was made a member, who owned a booking before."""
+    found = Q()
+    for name in names:
+        # Databases keep letters beyond ASCII as they are, or escaped.
+        for written in (json.dumps(name), json.dumps(name, ensure_ascii=False)):
+            found |= Q(text__contains=written)
+    entries = AuditEntry.objects.annotate(text=Cast("details", TextField())).filter(found)
+    for entry in entries.only("pk", "details").iterator():
+        AuditEntry.objects.filter(pk=entry.pk).update(details=_replaced(entry.details, names, instead))
+
+
+def _replaced(value, names: set[str], instead: str):
+    if isinstance(value, dict):
+        return {key: _replaced(inner, names, instead) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_replaced(inner, names, instead) for inner in value]
+    return instead if isinstance(value, str) and value in names else value

@@ -37,7 +37,11 @@ class AnonymiseView(FormView):
 
     def get_context_data(self, **kwargs):
         refusal = anonymising.refusal(self.person)
-        return super().get_context_data(**kwargs) | {"person": self.person, "refusal": refusal}
+        return super().get_context_data(**kwargs) | {
+            "person": self.person,
+            "refusal": refusal,
+            "to_come": User.objects.with_bookings_to_come().get(pk=self.person.pk).to_come,
+        }
 
     def form_valid(self, form):
         before = str(self.person)

@@ -2,7 +2,8 @@
 
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, Q
+from django.utils import timezone
 
 
 class UserQuerySet(models.QuerySet):
@@ -16,6 +17,11 @@ class UserQuerySet(models.QuerySet):
     def invited(self):
         """People whose account waits for them to set the first password."""
         return self.people().active().filter(last_login=None, password__startswith=UNUSABLE_PASSWORD_PREFIX)
+
+    def with_bookings_to_come(self):
+        """Adds `to_come`: how many bookings they own that stand and are not over."""
+        theirs = Q(bookings_owned__cancelled_at=None, bookings_owned__end__gt=timezone.now())
+        return self.annotate(to_come=Count("bookings_owned", filter=theirs))
 
     def visible_to(self, user):
         """All people for staff; otherwise oneself and the people of one's labs."""

@@ -1,14 +1,24 @@
 """Staff keep people and labs in the admin, cannot raise themselves, and delete nobody."""
 
+import datetime
+
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.core import mail
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from people.models import STAFF_GROUP, AuditEntry, Lab, User
-from tests.factories import LabFactory, MembershipFactory, ServiceUserFactory, StaffFactory, UserFactory
+from tests.factories import (
+    BookingFactory,
+    LabFactory,
+    MembershipFactory,
+    ServiceUserFactory,
+    StaffFactory,
+    UserFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -227,6 +237,22 @@ def test_deactivating_asks_first_logs_out_and_can_be_taken_back(admin_page, staf
     assert "1 account reactivated" in act(admin_page, "reactivate", person).text
     actions = list(AuditEntry.objects.order_by("id").values_list("action", "actor"))
     assert actions == [("user deactivated", staff.pk), ("user reactivated", staff.pk)]
+
+
+def test_bookings_to_come_are_told_on_deactivating(admin_page):
+    person = UserFactory(first_name="Ada", last_name="Leaver")
+    soon = timezone.now() + datetime.timedelta(days=1)
+    BookingFactory(owner=person, start=soon, end=soon + datetime.timedelta(hours=8))
+    BookingFactory(
+        owner=person, start=soon - datetime.timedelta(days=9), end=soon - datetime.timedelta(days=8)
+    )
+    BookingFactory(
+        owner=person, start=soon, end=soon + datetime.timedelta(hours=8), cancelled_at=timezone.now()
+    )
+    assert "Ada Leaver: 1 booking to come" in act(admin_page, "deactivate", person).text
+    page = admin_page.get(change(admin_page, address(person), is_active=None).url)
+    assert "1 booking to come of Ada Leaver still keeps its time." in page.text
+    assert f"/admin/bookings/booking/?q={person.username}&amp;cancelled=no" in page.text
 
 
 def test_only_what_was_changed_is_saved(admin_page):

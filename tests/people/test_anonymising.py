@@ -1,8 +1,11 @@
 """A person is taken out of the site for good, and the records stay."""
 
+import datetime
+
 import pytest
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.utils import timezone
 
 from bookings import feeds
 from people import outbox, services
@@ -107,3 +110,34 @@ def test_the_list_of_users_leads_there_for_one_at_a_time(client, staff, ada):
     assert client.post("/admin/people/user/", fields).url == page(ada)
     fields["_selected_action"].append(staff.pk)
     assert "one account at a time" in client.post("/admin/people/user/", fields, follow=True).text
+
+
+def test_the_name_goes_from_what_is_told_of_other_records_too(staff, ada):
+    ada.first_name, ada.last_name = "Inês", "Duarte"
+    ada.save()
+    lab = LabFactory()
+    AuditEntry.record(actor=staff, action="lab member added", target=lab, details={"person": "Inês Duarte"})
+    told = {"owner": ["Inês Duarte", "Grace Hopper"], "title": ["Samples of Inês Duarte", ""]}
+    AuditEntry.record(actor=staff, action="booking changed", target=lab, details=told)
+    user_anonymise(actor=staff, user=ada, typed="ada")
+    former = f"Former user {ada.pk}"
+    assert AuditEntry.objects.get(action="lab member added").details == {"person": former}
+    kept = AuditEntry.objects.get(action="booking changed").details
+    assert kept["owner"] == [former, "Grace Hopper"]
+    assert kept["title"][0] == "Samples of Inês Duarte"  # What people wrote stays.
+
+
+def test_a_name_that_two_have_is_kept_for_the_other(staff, ada):
+    UserFactory(first_name="Ada", last_name="Byron")
+    AuditEntry.record(
+        actor=staff, action="lab member added", target=LabFactory(), details={"person": "Ada Byron"}
+    )
+    user_anonymise(actor=staff, user=ada, typed="ada")
+    assert AuditEntry.objects.get(action="lab member added").details == {"person": "Ada Byron"}
+
+
+def test_bookings_to_come_are_told_before(client, staff, ada):
+    client.force_login(staff)
+    assert "to come keep" not in client.get(page(ada)).text
+    BookingFactory(owner=ada, start=timezone.now() + datetime.timedelta(days=1))
+    assert "1 booking to come keeps the time" in client.get(page(ada)).text
