@@ -5,7 +5,8 @@
 
 Two questions. Does the call cost the same whatever else is in the table: a week, a month and a year in the middle
 of 100, 10,000 and 100,000 bookings of which each range holds the same ones. And what does a year of a busy facility
-(6 microscopes, 2,500 bookings) cost against one of its months.
+(6 microscopes, 2,500 bookings) cost against one of its months. Both are asked twice: of the first call after a booking
+was changed, when everything is read anew, and of calls after that, which tell what was kept (bookings/kept.py).
 
 Around the ranges lies what a facility gathers: bookings back to back, one in twenty cancelled, and slots. Each size
 has a database and a process of its own, and the sizes take turns, as in bench.pages. `--cpu` counts the process's own
@@ -14,6 +15,7 @@ work instead of the time on the clock, which on a busy machine says more; SQLite
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import random
@@ -36,6 +38,8 @@ SPARSE = 100  # What a size's ranges hold; the busy year stands beside it.
 BUSY = 2500
 BUSY_YEAR = datetime.date(2020, 1, 6)
 TURN = datetime.timedelta(hours=8)
+#: Whether a booking was changed just before -> what the call is.
+CALLS = {True: "the first call after a change", False: "every call after that"}
 
 
 def build(size: int) -> dict:
@@ -152,6 +156,7 @@ def worker() -> None:
     from django.test.utils import CaptureQueriesContext
     from django.urls import reverse
 
+    from bookings.models import Booking
     from people.models import User
 
     size = int(sys.argv[2])
@@ -168,7 +173,11 @@ def worker() -> None:
         clients[who].force_login(User.objects.get(username=name))
     print(json.dumps({"built": time.perf_counter() - started}), flush=True)
     for line in sys.stdin:
-        start, days, who, counts, cpu = json.loads(line)
+        start, days, who, changed, counts, cpu = json.loads(line)
+        if changed:
+            # One of another year, so that every call tells the same.
+            changes = Booking.objects.filter(pk=Booking.objects.order_by("start").values("pk")[:1])
+            changes.update(title=f"Changed at {time.monotonic()}")
         clock = time.process_time if cpu else time.perf_counter
         first = datetime.date.fromisoformat(start)
         query = {"start": start, "end": (first + datetime.timedelta(days=days)).isoformat()}
@@ -230,9 +239,10 @@ def main() -> None:
             built = json.loads(workers[name].stdout.readline())["built"]
             print(f"built {name} in {built:.1f} s", file=sys.stderr)
 
-        def ask(name, start, days, who, counts=False):
+        def ask(name, start, days, who, changed, counts=False):
             process = workers[name]
-            process.stdin.write(json.dumps([start.isoformat(), days, who, counts, options.cpu]) + "\n")
+            request = [start.isoformat(), days, who, changed, counts, options.cpu]
+            process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             answer = json.loads(process.stdout.readline())
             if answer["status"] != 200:
@@ -243,16 +253,19 @@ def main() -> None:
         for round_number in range(options.rounds + 2):
             for period, days in RANGES.items():
                 for who in ("staff", "user"):
-                    for name in workers:
+                    for name, changed in itertools.product(workers, CALLS):
                         start = BUSY_YEAR if name == "busy" else HERE
-                        answer = ask(name, start, days, who, counts=round_number == 0)
+                        answer = ask(name, start, days, who, changed, counts=round_number == 0)
+                        key = period, who, name, changed
                         if round_number == 0:
-                            queries[period, who, name] = answer["queries"]
+                            queries[key] = answer["queries"]
                         elif round_number >= 2:  # The first two warm caches.
-                            results.setdefault((period, who, name), []).append(answer)
+                            results.setdefault(key, []).append(answer)
         for process in workers.values():
             process.stdin.close()
             process.wait()
+
+    asked = list(itertools.product(RANGES, ("staff", "user")))
 
     def median(*key):
         return statistics.median(answer["seconds"] for answer in results[key]) * 1000
@@ -262,26 +275,27 @@ def main() -> None:
         f"database: {'PostgreSQL' if options.database_url else 'SQLite'}; median of {options.rounds} rounds; "
         f"{'CPU time' if options.cpu else 'time on the clock'}"
     )
-    print("\nThe same bookings in a table of:")
-    header = "".join(f"{f'{size:,} ms':>14}" for size in sizes)
-    print(f"{'range':<8}{'as':<7}{header}{'last/first':>12}{'events':>8}{'queries':>9}")
-    for period in RANGES:
-        for who in ("staff", "user"):
-            cells = "".join(f"{median(period, who, size):>14.1f}" for size in sizes)
-            ratio = median(period, who, sizes[-1]) / median(period, who, sizes[0])
-            counted = "/".join(str(one) for one in sorted({queries[period, who, size] for size in sizes}))
-            events = results[period, who, sizes[-1]][0]["events"]
+    for changed, words in CALLS.items():
+        print(f"\nThe same bookings in a table of ..., {words}:")
+        header = "".join(f"{f'{size:,} ms':>14}" for size in sizes)
+        print(f"{'range':<8}{'as':<7}{header}{'last/first':>12}{'events':>8}{'queries':>9}")
+        for period, who in asked:
+            cells = "".join(f"{median(period, who, size, changed):>14.1f}" for size in sizes)
+            ratio = median(period, who, sizes[-1], changed) / median(period, who, sizes[0], changed)
+            counted = "/".join(
+                str(n) for n in sorted({queries[period, who, size, changed] for size in sizes})
+            )
+            events = results[period, who, sizes[-1], changed][0]["events"]
             print(f"{period:<8}{who:<7}{cells}{ratio:>12.2f}{events:>8}{counted:>9}")
-    print(f"\nA busy facility, {MICROSCOPES} microscopes and {BUSY:,} bookings a year:")
-    print(f"{'range':<8}{'as':<7}{'ms':>14}{'of a month':>12}{'events':>8}{'queries':>9}{'kB':>7}")
-    for period in RANGES:
-        for who in ("staff", "user"):
-            answer, took = results[period, who, "busy"][0], median(period, who, "busy")
-            ratio = took / median("month", who, "busy")
-            counted = queries[period, who, "busy"]
+    for changed, words in CALLS.items():
+        print(f"\nA busy facility, {MICROSCOPES} microscopes and {BUSY:,} bookings a year, {words}:")
+        print(f"{'range':<8}{'as':<7}{'ms':>14}{'of a month':>12}{'events':>8}{'queries':>9}{'kB':>7}")
+        for period, who in asked:
+            key = period, who, "busy", changed
+            answer, took = results[key][0], median(*key)
             print(
-                f"{period:<8}{who:<7}{took:>14.1f}{ratio:>12.2f}{answer['events']:>8}{counted:>9}"
-                f"{answer['bytes'] / 1000:>7.0f}"
+                f"{period:<8}{who:<7}{took:>14.1f}{took / median('month', *key[1:]):>12.2f}"
+                f"{answer['events']:>8}{queries[key]:>9}{answer['bytes'] / 1000:>7.0f}"
             )
 
 
