@@ -6,7 +6,7 @@ import orjson
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import OperationalError
-from django.http import Http404
+from django.http import Http404, UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.parsers import BaseParser
@@ -88,6 +88,14 @@ class OrjsonRenderer(BaseRenderer):
         return orjson.dumps(data, default=_default, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
 
 
+class CutOff(exceptions.APIException):
+    """408: the connection was given up before the body came to its end."""
+
+    status_code = 408
+    default_detail = "The body did not arrive. Nothing was stored: send the same again."
+    default_code = "cut_off"
+
+
 class Busy(exceptions.APIException):
     """503: nothing was stored; the same request may be sent again."""
 
@@ -119,6 +127,9 @@ def exception_handler(exc, context):
         exc = exceptions.ValidationError(as_serializer_error(exc))
     elif isinstance(exc, RequestDataTooBig):
         exc = TooLarge()
+    elif isinstance(exc, UnreadablePostError):
+        log.warning("Answered 408: %s", exc)
+        exc = CutOff()
     elif isinstance(exc, SuspiciousOperation):  # Too many form fields or files, and the like.
         exc = exceptions.ParseError(str(exc))
     elif isinstance(exc, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):

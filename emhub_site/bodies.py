@@ -56,6 +56,10 @@ class ApiBodies:
                     body.close()
                     return _too_large()
                 body.write(piece)
+        except (BlockingIOError, TimeoutError, ConnectionError) as error:
+            log.warning("A body in chunks did not arrive: %s", error)
+            body.close()
+            return _refuse(408, "The body did not arrive. Nothing was stored: send the same again.")
         except Exception as error:
             # Servers have errors of their own for chunks that are none; whatever they raise, the sender is at fault.
             log.warning("A body in chunks could not be read: %s", error)

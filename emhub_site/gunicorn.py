@@ -6,6 +6,8 @@ given in GUNICORN_CMD_ARGS.
 
 import gc
 import os
+import socket
+import struct
 
 from emhub_site import env
 
@@ -24,6 +26,22 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") and os.access("/dev/shm
 # No socket in the home folder of whoever starts it.
 control_socket_disable = True
 accesslog = "-" if env.boolean("ACCESS_LOG", False) else None
+
+
+# Seconds without a byte after which a connection is given up, in the middle of a request or of an answer. Its thread
+# would otherwise wait for ever for a machine that was switched off, and there are few threads.
+STALLED = 30
+
+
+def when_ready(server):
+    """Connections have these of the socket that they came in by (socket(7))."""
+    for listener in server.LISTENERS:
+        give_up_stalled(listener.sock, STALLED)
+
+
+def give_up_stalled(sock: socket.socket, seconds: int) -> None:
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
 
 
 def post_worker_init(worker):

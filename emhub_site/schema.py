@@ -19,6 +19,7 @@ ANSWERS = {
     "503": "The database is busy. Nothing was stored: send the same again in a few seconds.",
 }
 WRITES = {
+    "408": "The body did not arrive. Nothing was stored: send the same again.",
     "409": "The record's state does not allow this.",
     "411": "A body in chunks, where the server reads none: send its length.",
     "413": "The body is too large.",

@@ -3,12 +3,14 @@
 import gzip
 import io
 import json
+import socket
 import zlib
 
 import pytest
 from django.test import RequestFactory
 from rest_framework.test import APIClient
 
+from emhub_site import gunicorn
 from emhub_site.bodies import ApiBodies
 from preprocessing.models import Micrograph
 from tests.factories import RunFactory, make_token
@@ -173,6 +175,37 @@ def test_chunks_that_are_none_are_400():
     chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": Broken(), "wsgi.input_terminated": True}
     answer = ApiBodies(lambda request: pytest.fail("let through"))(request(**chunked))
     assert answer.status_code == 400
+
+
+def stalled(error):
+    class Stalled(io.BytesIO):
+        def read(self, *size):
+            raise error
+
+    return Stalled()
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(11, "nothing came"), ConnectionResetError(104, "gone")])
+def test_a_body_that_does_not_arrive_is_408_and_may_be_sent_again(post, error):
+    chunked = {
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "wsgi.input": stalled(error),
+        "wsgi.input_terminated": True,
+    }
+    for environment in (chunked, {"CONTENT_LENGTH": "500", "wsgi.input": stalled(error)}):
+        answer = post(b"", address="classes/", **environment)
+        assert answer.status_code == 408
+        assert "again" in answer.json()["detail"]
+
+
+def test_a_connection_on_which_nothing_moves_is_given_up():
+    """As gunicorn hears of them: from a socket that listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gunicorn.give_up_stalled(listener, 1)
+        with socket.create_connection(listener.getsockname()):
+            connection, _ = listener.accept()
+            with connection, pytest.raises(BlockingIOError):
+                connection.recv(1)
 
 
 def test_a_server_that_reads_no_chunks_asks_for_the_length():
