@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -248,6 +249,115 @@ def test_a_comparison_that_breaks_off_leaves_nothing_untold(root, monkeypatch):
         reader.look()
     monkeypatch.setattr(CryosparcReader, "_name", original)
     assert len(only(reader).micrographs) == 6
+
+
+class Comparing:
+    """How many exposures were compared while this was looked at."""
+
+    def __init__(self, monkeypatch):
+        self.count = 0
+        original = CryosparcReader._name
+
+        def counted(*arguments):
+            self.count += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(CryosparcReader, "_name", counted)
+
+    def of(self, reader):
+        self.count = 0
+        return only(reader).micrographs
+
+
+def test_only_exposures_that_a_job_tells_something_else_of_are_compared(tmp_path, monkeypatch):
+    made = project.files(count=40, images=False, reject=(2,))
+    root = project.write(tmp_path, made)
+    reader = read(root)
+    comparing = Comparing(monkeypatch)
+    assert len(comparing.of(reader)) == 40
+    assert comparing.count == 40
+    again = project.files(count=40, images=False, reject=(2, 30, 31))
+    project.write(root, {path: again[path] for path in again if path.startswith("J4/")})
+    assert comparing.of(reader) == {project.movie(number): {"rejected": True} for number in (30, 31)}
+    assert comparing.count == 2
+    monkeypatch.setattr(project, "defocus", shifted(project.defocus, {7: 100}))
+    again = project.files(count=40, images=False)
+    project.write(root, {path: again[path] for path in again if path.startswith("J3/")})
+    changes = comparing.of(reader)
+    assert changes == {project.movie(7): {"defocus_u": 12000 + 137 * 7 + 100}}
+    assert comparing.count == 1
+    os.remove(root / project.aligned(5).replace("_patch_aligned_doseweighted.mrc", "_traj.npy"))
+    motions = dict.fromkeys(("motion_total", "motion_early", "motion_late"))
+    assert comparing.of(reader) == {project.movie(5): motions}
+    assert comparing.count == 1
+    # A job that ends with what it had tells nothing.
+    project.write(root, {"J4/job.json": made["J4/job.json"].replace(b"completed", b"running")})
+    assert comparing.of(reader) == {}
+    assert comparing.count == 0
+
+
+def shifted(original, shifts):
+    """A project's CTFs of which some are others, by so many Å."""
+
+    def defocus(numbers):
+        found = original(numbers)
+        found["df1_A"] = found["df1_A"] + np.array([shifts.get(int(each), 0) for each in numbers], "f4")
+        return found
+
+    return defocus
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_changes_what_was_told_is_what_the_files_tell(tmp_path, seed, monkeypatch):
+    """Jobs done again, with more exposures or fewer, other verdicts, picks and CTFs; files that go and come."""
+    chance = random.Random(seed)
+    original = project.defocus
+    told = {}
+
+    def another(count=0):
+        shifts = {chance.randint(1, 12): chance.randint(1, 500) for _ in range(chance.randint(0, 3))}
+        monkeypatch.setattr(project, "defocus", shifted(original, shifts))
+        reject = chance.sample(range(1, 12), chance.randint(0, 3))
+        return project.files(
+            count=count or chance.randint(5, 11),
+            images=False,
+            reject=reject,
+            leave=chance.randint(0, 2),
+            packed=seed % 2 == 1,
+            iterations=(0,),
+        )
+
+    def rows_of(news):
+        return {name: sent(fields) for name, fields in news.micrographs.items()}
+
+    def known(rows):
+        rows = {
+            name: {key: value for key, value in row.items() if value is not None}
+            for name, row in rows.items()
+        }
+        return {name: row for name, row in rows.items() if row}
+
+    made = another(11)
+    reader = read(project.write(tmp_path, made))
+    for _ in range(25):
+        for name, fields in rows_of(only(reader)).items():
+            told.setdefault(name, {}).update(fields)
+        fresh = rows_of(only(read(tmp_path)))
+        assert known(told) == known(fresh)
+        how = chance.random()
+        trajectories = sorted(tmp_path.glob("J2/motioncorrected/*_traj.npy"))
+        if how < 0.2 and trajectories:
+            chance.choice(trajectories).unlink()
+        elif how < 0.3:
+            project.write(tmp_path, {path: data for path, data in made.items() if path.endswith("_traj.npy")})
+        elif how < 0.4:
+            job = f"J{chance.randint(2, 6)}/job.json"
+            word = chance.choice([b"completed", b"running", b"failed"])
+            project.write(tmp_path, {job: re.sub(rb"completed|running|failed", word, made[job], count=1)})
+        else:
+            made = another()
+            jobs = tuple(f"J{number}/" for number in chance.sample(range(2, 7), chance.randint(1, 2)))
+            project.write(tmp_path, {path: data for path, data in made.items() if path.startswith(jobs)})
 
 
 def test_an_idle_look_tells_nothing(root):

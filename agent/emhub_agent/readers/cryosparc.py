@@ -19,7 +19,7 @@ import re
 import socket
 import sys
 import zlib
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
@@ -142,7 +142,9 @@ class Motion(Deferred):
         return hash(self._key())
 
     def load(self) -> dict[str, Any]:
-        return motion(cs.read_array(self.path), self.pixel_size, self.dose, self.frames)
+        found = motion(cs.read_array(self.path), self.pixel_size, self.dose, self.frames)
+        # Early and late are not known without a dose, also where they were told with one before.
+        return {**dict.fromkeys(self.FIELDS), **found}
 
 
 def motion(
@@ -233,20 +235,28 @@ class Exposures:
     def __init__(self, group: str):
         self.is_rejected = "reject" in group
         self.is_accepted = "accept" in group
+        self.has_trajectories = False
+        self._mark = np.uint64(zlib.crc32(group.encode()))
         self._parts: list[tuple[cs.Rows, dict[str, tuple[np.dtype, bytes]]]] = []
 
-    def add(self, rows: cs.Rows) -> None:
-        for start in range(0, len(rows["uid"]), BLOCK):
+    def add(self, rows: cs.Rows) -> np.ndarray:
+        """Keep these rows; return a mark (uint64) of each, another where anything in it is another."""
+        self.has_trajectories |= "rigid_motion/path" in rows
+        marks = np.full(len(rows["uid"]), self._mark)
+        for start in range(0, len(marks), BLOCK):
             plain: cs.Rows = {}
             packed: dict[str, tuple[np.dtype, bytes]] = {}
             for name, values in rows.items():
                 part = values[start : start + BLOCK]
                 if values.dtype.kind in "SO":
-                    texts = part.astype("S")
-                    packed[name] = (texts.dtype, zlib.compress(texts.tobytes(), 1))
+                    part = part.astype("S")
+                    packed[name] = (part.dtype, zlib.compress(part.tobytes(), 1))
                 else:
-                    plain[name] = part.copy()
+                    part = plain[name] = part.copy()
+                if len(part) == len(marks[start : start + BLOCK]):
+                    marks[start : start + BLOCK] += _marks(name, part)
             self._parts.append((plain, packed))
+        return marks
 
     def parts(self, uids: np.ndarray) -> Iterator[cs.Rows]:
         """Yield the rows of these exposures; their uids are given in ascending order."""
@@ -298,8 +308,15 @@ class Told:
         #: The newest that were not there when there was, by kind and name, and their paths.
         self.missing: dict[tuple[str, str], tuple[str, ...]] = {}
         self.geometry: dict[str, Any] = {}
-        # The newest trajectories and how their files were: they may come, or be completed, after their row.
-        self.trajectories: list[tuple[str, Signature | None]] = []
+        #: The newest trajectories by uid, and how their files were: they may come, or be completed, after
+        #: their row.
+        self.trajectories: OrderedDict[int, tuple[str, Signature | None]] = OrderedDict()
+        #: What it was told by: the jobs as they were, picks and who was looked at for them.
+        self.jobs: dict[str, Marked] = {}
+        self.picks: dict[int, Picks] = {}
+        self.looked_at: set[int] = set()
+        self.is_plain = False  # every pick is of an exposure that was read
+        self.unnamed: set[int] = set()  # exposures whose name nothing tells (yet)
         self.classes: dict[str, int] = {}
         self.averages: dict[str, list[Picture]] = {}  # whose stack is not there yet
         self.events: set[tuple[str, str | None]] = set()
@@ -314,6 +331,7 @@ class JobFiles:
     def __init__(self, reader: CryosparcReader, job: cs.Job, is_loose: bool = False):
         self.reader, self.job, self.is_loose = reader, job, is_loose
         self.exposures: list[Exposures] = []
+        self.marks = NO_MARKS
         self.geometry: dict[str, Any] = {}
         self.picks: dict[int, Picks] | None = None
         self.names: dict[int, str] = {}  # of micrographs, by uid, as particles name them
@@ -396,15 +414,18 @@ class JobFiles:
     def _take_exposures(self, mine: list[Source], _: list[Source]) -> None:
         found = []
         geometry: dict[str, Any] = {}
+        uids, marks = [], []
         for source in mine:
             exposures = Exposures(source.group)
             for name in source.files:
                 for rows in self.reader.table(name, EXPOSURE_COLUMNS):
                     if "uid" in rows and len(rows["uid"]):
                         geometry = geometry or _geometry(rows)
-                        exposures.add(rows)
+                        uids.append(rows["uid"])
+                        marks.append(exposures.add(rows))
             found.append(exposures)
         self.exposures, self.geometry = found, geometry
+        self.marks = _by_uid(uids, marks)
 
     # particles
 
@@ -576,6 +597,61 @@ class Particles:
             name = posixpath.basename(path)
             uid = self._unnumbered.setdefault(name, 2**64 - 1 - zlib.crc32(name.encode()))
         return uid
+
+
+#: Uids in ascending order, and a mark of what is known of each.
+Marks = tuple[np.ndarray, np.ndarray]
+NO_MARKS: Marks = (np.empty(0, np.uint64), np.empty(0, np.uint64))
+
+
+class Marked(NamedTuple):
+    """A job as it was when its exposures were compared."""
+
+    marks: Marks
+    status: str
+
+
+def _marks(name: str, values: np.ndarray) -> np.ndarray:
+    """Return a number (uint64) for each of a column's values, another for another value or column.
+
+    Eight bytes at a time are mixed as SplitMix64 does (Steele, Lea and Flood, OOPSLA 2014) and summed, which
+    64 bits make as good as certain; what is only filled up with zeros has the same.
+    """
+    data = np.ascontiguousarray(values).reshape(len(values), -1).view(np.uint8)
+    width = data.shape[1]
+    padded = np.zeros((len(values), -(-width // 8) * 8), np.uint8)
+    padded[:, :width] = data
+    words = padded.view(np.uint64)
+    own = np.uint64(zlib.crc32(name.encode()))
+    mixed = words + (np.arange(words.shape[1], dtype=np.uint64) + own) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return (mixed * (words != 0)).sum(axis=1, dtype=np.uint64) + own
+
+
+def _by_uid(uids: list[np.ndarray], marks: list[np.ndarray]) -> Marks:
+    """Return the marks of rows by uid; where a uid has several rows, of all of them together."""
+    if not uids:
+        return NO_MARKS
+    known, places = np.unique(np.concatenate(uids), return_inverse=True)
+    found = np.zeros(len(known), np.uint64)
+    np.add.at(found, places.ravel(), np.concatenate(marks))
+    return known, found
+
+
+def _differing(before: Marks, now: Marks) -> np.ndarray:
+    """Return the uids that are only in one of the two, or marked otherwise."""
+    if before is now:
+        return NO_MARKS[0]
+    (old, old_marks), (new, new_marks) = before, now
+    if not len(old):
+        return new
+    places = np.minimum(np.searchsorted(old, new), len(old) - 1)
+    is_same = (old[places] == new) & (old_marks[places] == new_marks)
+    return np.concatenate([new[~is_same], old[~_is_among(old, new)]])
 
 
 LOCATED = {"location/center_x_frac", "location/center_y_frac"}
@@ -983,9 +1059,10 @@ class CryosparcReader(Reader):
         state = tuple((each.job.uid, each.serial, each.job.status) for each in files)
         changes: dict[str, dict[str, Any]] = {}
         fresh: set[int] = set()
-        if state != told.state or any(signature(path) != there for path, there in told.trajectories):
+        moved = [uid for uid, (path, there) in told.trajectories.items() if signature(path) != there]
+        if state != told.state or moved:
             try:
-                changes, fresh = self._compare(told, files)
+                changes, fresh = self._compare(told, files, moved)
             except BaseException:
                 # Half of it counts as told and was not: the next look tells everything.
                 self.forget(branch.key)
@@ -1090,36 +1167,82 @@ class CryosparcReader(Reader):
             for values, take in columns:
                 take(row, values[place])
 
-    def _compare(self, told: Told, files: list[JobFiles]) -> tuple[dict[str, dict[str, Any]], set[int]]:
+    @staticmethod
+    def _touched(
+        told: Told, files: list[JobFiles], picks: dict[int, Picks], looked_at: set[int], moved: list[int]
+    ) -> np.ndarray | None:
+        """Return the sorted uids of the exposures of which anything may be new; None for all.
+
+        ``moved`` are those whose trajectory's file changed.
+        """
+        if not told.is_plain or [*told.jobs] != [each.job.uid for each in files]:
+            return None
+        if picks is not told.picks and (picks or told.picks):
+            return None
+        found = [np.fromiter(chain(moved, told.unnamed, looked_at ^ told.looked_at), np.uint64)]
+        for each in files:
+            before = told.jobs[each.job.uid]
+            has_changed = each.marks is not before.marks or each.job.status != before.status
+            # The files of trajectories change without their rows.
+            if has_changed and any(group.has_trajectories for group in each.exposures):
+                return None
+            found.append(_differing(before.marks, each.marks))
+        touched = np.unique(np.concatenate(found))
+        is_there = np.zeros(len(touched), dtype=bool)
+        for each in files:
+            is_there |= _is_among(touched, each.marks[0])
+        # Picks of an exposure that went away may be another's of the same name.
+        return touched if picks.keys().isdisjoint(touched[~is_there].tolist()) else None
+
+    def _compare(
+        self, told: Told, files: list[JobFiles], moved: list[int]
+    ) -> tuple[dict[str, dict[str, Any]], set[int]]:
         """Return what is new of the micrographs, by name, and the uids of those with new pictures.
 
-        Everything is noted as told, pictures as to be given.
+        Everything is noted as told, pictures as to be given. Only the exposures are compared of which a job
+        tells something else than before, as far as jobs, picks and trajectories allow to know them.
         """
         changes: dict[str, dict[str, Any]] = {}
         fresh: set[int] = set()
-        trajectories: deque[tuple[str, Signature | None]] = deque(maxlen=RECENT)
-        known = _in_order([group.uids() for each in files for group in each.exposures])
         picks, names, looked_at = self._picks(files)
-        picks = self._by_exposure(files, known, picks, names)
-        gone = set(told.micrographs)
-        alone = set(picks).difference(known.tolist())
+        touched = self._touched(told, files, picks, looked_at, moved)
+        told.picks, told.looked_at = picks, looked_at
+        told.jobs = {each.job.uid: Marked(each.marks, each.job.status) for each in files}
+        uids = [group.uids() for each in files for group in each.exposures]
+        alone: set[int] = set()
+        if touched is None:
+            known = _in_order(uids)
+            joined = self._by_exposure(files, known, picks, names)
+            told.is_plain = joined is picks
+            alone = set() if told.is_plain else set(joined).difference(known.tolist())
+            picks = joined
+            gone = set(told.micrographs)
+            told.trajectories.clear()
+        else:
+            known = _in_order([each[_is_among(each, touched)] for each in uids])
+            gone = {told.names.get(uid, "") for uid in touched.tolist()} & told.micrographs.keys()
+        told.unnamed.difference_update(known.tolist())
         for uid, row in chain(self._merged(files, known), ((uid, Row()) for uid in picks if uid in alone)):
             name = self._name(told, uid, row, names.get(uid, ""))
             if not name:
+                told.unnamed.add(uid)
                 continue
             gone.discard(name)
+            before = told.micrographs.get(name)
             fields = row.fields
             if row.path and row.pixel:
                 place = self.place(row.path)
                 state = signature(place)
-                trajectories.append((place, state))
+                if touched is None or before is None or uid in told.trajectories:
+                    told.trajectories[uid] = (place, state)
+                    if len(told.trajectories) > RECENT:
+                        told.trajectories.popitem(last=False)
                 if state is not None:
                     fields["motion"] = Motion(place, state, row.pixel, row.dose, row.frames)
             if uid in picks:
                 fields["picks"] = picks[uid]
             elif uid in looked_at:
                 fields["picks"] = NO_PICKS
-            before = told.micrographs.get(name)
             marks = tuple(hash(paths) if paths else None for paths in row.pictures)
             told.micrographs[name] = (*map(fields.get, FIELDS), *marks)
             changed = _changed(before, fields)
@@ -1133,7 +1256,6 @@ class CryosparcReader(Reader):
                 fresh.add(uid)
         for name in gone:
             changes[name] = _changed(told.micrographs.pop(name), {})
-        told.trajectories = list(trajectories)
         return changes, fresh
 
     def _by_exposure(
