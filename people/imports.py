@@ -8,6 +8,7 @@ the lab; a lab that is not known is made, and needs one line that says who leads
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ COLUMNS = ["email", "first_name", "last_name", "lab", "role", "institution"]
 LONGEST_FILE = 1_000_000
 MOST_LINES = 2_000
 MEMBER, PI = "member", "pi"
+DELIMITERS = ",;\t"
 
 
 @dataclass
@@ -127,13 +129,10 @@ def plan(text: str) -> Plan:
 
 
 def _read(text: str) -> list[Line]:
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise ValidationError(f"This cannot be read as CSV: {error}.") from None
-    header = [name.strip().lower().replace(" ", "_").replace("-", "") for name in rows[0]] if rows else []
+    rows = _rows(text)
+    header = [name.strip().lower().replace(" ", "_").replace("-", "") for name in rows[0][1]] if rows else []
+    while header and not header[-1]:  # Spreadsheets write columns that were once used.
+        header.pop()
     unknown = [name for name in header if name not in COLUMNS]
     if unknown or "email" not in header or len(set(header)) < len(header):
         why = f"“{unknown[0]}” is none of them" if unknown else "email is missing or one of them comes twice"
@@ -141,7 +140,7 @@ def _read(text: str) -> list[Line]:
     if len(rows) - 1 > MOST_LINES:
         raise ValidationError(f"The file has more than {MOST_LINES:,} lines. Import it in parts.")
     lines = []
-    for number, row in enumerate(rows[1:], 2):
+    for number, row in rows[1:]:
         cells = [" ".join(cell.split()) for cell in row]
         if not any(cells):
             continue
@@ -154,6 +153,24 @@ def _read(text: str) -> list[Line]:
     if not lines:
         raise ValidationError("The file names nobody.")
     return lines
+
+
+def _rows(text: str) -> list[tuple[int, list[str]]]:
+    """The table's rows with the line on which each begins: a cell in quotes may have several."""
+    lines = text.splitlines()
+    # A spreadsheet may say before the table what parts its columns.
+    told = re.fullmatch(r'"?sep=(.)"?,*', lines[0]) if lines else None
+    first = lines[1 if told and len(lines) > 1 else 0] if lines else ""
+    delimiter = told[1] if told and told[1] in DELIMITERS else max(DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows, begins = [], 1
+    try:
+        for row in reader:
+            rows.append((begins, row))
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise ValidationError(f"This cannot be read as CSV: line {reader.line_num}: {error}.") from None
+    return rows[1:] if told else rows
 
 
 def _judge_person(line: Line, known: dict[str, User], made: Plan) -> None:
@@ -206,6 +223,9 @@ def _judge_lab(line, known, labs, memberships, heads, made: Plan) -> None:
     user = known.get(line.email.lower())
     if isinstance(lab, Lab):
         made.labs[key] = lab
+        if not lab.is_active:
+            line.errors.append(f"{lab} is not active any more. Make it active first, in the admin.")
+            return
         leads = user is not None and user.pk == lab.pi_id
         if line.role == PI and not leads:
             line.errors.append(f"{lab} is led by {lab.pi}. Change that in the admin.")

@@ -173,3 +173,22 @@ def test_it_is_for_staff_alone(client, user, berg):
     assert upload(client, GOOD).status_code == 403
     with pytest.raises(PermissionDenied):
         imports.carry_out(actor=berg.pi, text=GOOD, digest=imports.plan(GOOD).digest)
+
+
+def test_what_spreadsheets_add_is_no_mistake(berg):
+    text = imports.decode(
+        "\ufeffsep=;\r\nE-mail;First name;Last name;Lab;;\r\nada@example.org;Ada;Byron;Berg lab;;\r\n;;;;;\r\n".encode()
+    )
+    (line,) = imports.plan(text).lines
+    assert (line.number, line.errors, line.effects) == (3, [], ["new account", "joins Berg lab"])
+
+
+def test_lines_are_numbered_as_an_editor_does_also_after_a_cell_of_several(berg):
+    text = with_lines('jane@example.org,Jane,Hall,Hall lab,pi,"University\nof the North"', "nobody,,,,,")
+    assert list(errors(text)) == [4]
+
+
+def test_nobody_joins_a_lab_that_is_out_of_use(berg):
+    Lab.objects.update(is_active=False)
+    told = errors(with_lines("ada@example.org,Ada,Byron,Berg lab,,"))
+    assert told == {2: "Berg lab is not active any more. Make it active first, in the admin."}
