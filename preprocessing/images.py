@@ -59,8 +59,11 @@ def encode(file: BinaryIO) -> bytes:
             raise TooLarge(
                 f"A picture may have at most {limit // 1_000_000} megapixels; this has {width} by {height} pixels."
             )
+        # A JPEG is decoded no larger than it is needed.
+        image.draft(None, (LONGEST_SIDE, LONGEST_SIDE))
         image.load()
-        image = ImageOps.exif_transpose(image)
+        # Made small first: what follows needs several times the memory of the picture.
+        image = ImageOps.exif_transpose(_smaller(image))
     except Image.DecompressionBombError as error:
         raise TooLarge(f"A picture may have at most {limit // 1_000_000} megapixels.") from error
     except UnidentifiedImageError as error:
@@ -68,10 +71,22 @@ def encode(file: BinaryIO) -> bytes:
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise Broken(f"The picture cannot be read: {error}.") from error
     image = _eight_bits(image)
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     packed = _Buffer()
     image.save(packed, "WEBP", quality=QUALITY, method=4)
     return packed.bytes()
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    """At most LONGEST_SIDE a side; in a mode whose values have an order, so that they can be mixed."""
+    if max(image.size) <= LONGEST_SIDE:
+        return image
+    if image.mode in ("P", "PA", "1"):
+        transparent = image.mode == "PA" or "transparency" in image.info
+        image = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
+    elif image.mode.startswith("I;"):
+        image = image.convert("I")
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

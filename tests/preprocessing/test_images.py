@@ -6,6 +6,7 @@ import os
 import pytest
 from PIL import Image, PngImagePlugin
 
+from preprocessing import images
 from preprocessing.models import Micrograph
 from sessions_app.images import session_image_dir
 from tests.factories import MicroscopeFactory, UserFactory
@@ -106,6 +107,27 @@ def test_nothing_that_rode_along_is_kept(pipeline, upload):
 def test_large_pictures_are_made_smaller(pipeline, upload, picture):
     url = upload(picture(size=(4096, 1024))).json()["image"]
     assert Image.open(io.BytesIO(content(pipeline.client, url))).size == (2048, 512)
+
+
+def test_a_large_picture_is_made_small_before_anything_else_is_done_with_it(upload, picture, monkeypatch):
+    """What comes after needs several times its memory."""
+    sizes = []
+    eight_bits = images._eight_bits
+    monkeypatch.setattr(images, "_eight_bits", lambda image: sizes.append(image.size) or eight_bits(image))
+    for mode, colour in (("L", 77), ("I;16", 60000), ("P", 3), ("1", 1), ("RGBA", (1, 2, 3, 4))):
+        assert upload(picture(size=(4096, 1024), mode=mode, colour=colour)).status_code < 300
+    assert set(sizes) == {(2048, 512)}
+
+
+def test_a_large_picture_is_turned_as_its_camera_was(pipeline, upload):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    file = io.BytesIO()
+    Image.new("RGB", (4096, 1024)).save(file, "JPEG", exif=turned)
+    url = upload(named(file.getvalue(), "a.jpg")).json()["image"]
+    image = Image.open(io.BytesIO(content(pipeline.client, url)))
+    assert image.size == (512, 2048)
+    assert not image.getexif()
 
 
 def named(data: bytes, name="a.png"):
