@@ -391,7 +391,8 @@
     moveDialog.querySelector("#move-text").replaceChildren(words);
     moveDialog.querySelector("[data-yes]").hidden = true;
     const edit = moveDialog.querySelector("[data-edit]");
-    edit.href = `${pending.told.url}edit/`;
+    // The form begins with what was wished: there the staff may set a rule aside, and others choose another time.
+    edit.href = `${pending.told.url}edit/#${new URLSearchParams(pending.wish)}`;
     edit.hidden = false;
     const no = moveDialog.querySelector("[data-no]");
     no.textContent = "Leave it where it is";

@@ -39,7 +39,22 @@
     });
   }
 
+  /** What the calendar wished for in vain (the address's fragment) stands in the form, once. */
+  function takeWishes() {
+    const wishes = new URLSearchParams(location.hash.slice(1));
+    for (const name of ["microscope", "start", "end"]) {
+      const field = document.querySelector(`form #id_${name}`);
+      const wish = wishes.get(name);
+      if (!field || !wish) continue;
+      field.value = name === "microscope" ? wish : wish.slice(0, 16);
+      field.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+    if (wishes.has("start")) history.replaceState(history.state, "", location.pathname + location.search);
+  }
+
   setUp(document);
+  // After every script is there, so that what listens to the fields hears of it.
+  window.addEventListener("load", takeWishes);
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.target.id === "dialog-content") setUp(event.target);
   });

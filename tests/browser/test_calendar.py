@@ -173,6 +173,31 @@ def test_a_refused_move_goes_back_and_says_why(page, live_server, booking, krios
     assert booking.start == at(1, 6)
 
 
+def test_staff_go_from_a_refused_move_to_the_form_and_set_the_rule_aside(
+    logged_in, live_server, booking, krios
+):
+    krios.max_length_hours = 6
+    krios.save()
+    page = logged_in(StaffFactory(), timezone_id="America/New_York")
+    visit(page, live_server, "timeline")
+    before = grip(page, "20S")
+    step = place(page, 0, 3, 0)[0] - place(page, 0, 1, 0)[0]
+    drag(page, before, (before[0] + step, before[1]))
+    dialog = page.locator("#move-dialog")
+    dialog.get_by_role("button", name="Yes").click()
+    expect(dialog).to_contain_text("at most 6")
+    dialog.get_by_role("link", name="Change it in the form").click()
+    expect(page.locator("#id_start")).to_have_value(f"{at(3, 6):%Y-%m-%dT%H:%M}")
+    expect(page.locator("#id_end")).to_have_value(f"{at(3, 18):%Y-%m-%dT%H:%M}")
+    expect(page.locator("#booking-summary")).to_contain_text(f"{at(3, 6).day} ")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_label("Do it all the same").check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#messages")).to_contain_text("Saved. Krios 1 is booked from")
+    booking.refresh_from_db()
+    assert (booking.start, booking.overridden) == (at(3, 6), ["maximum_length"])
+
+
 def test_others_bookings_cannot_be_dragged_and_say_no_more_than_booked(page, live_server, krios):
     BookingFactory(microscope=krios, title="Secret", start=at(1, 6), end=at(1, 18))
     visit(page, live_server, "timeline")
