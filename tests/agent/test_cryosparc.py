@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emhub_agent.motion import motion
 from emhub_agent.readers.base import Deferred, ReaderError
 from emhub_agent.readers.cryosparc import (
     EXPOSURE_COLUMNS,
@@ -16,9 +17,9 @@ from emhub_agent.readers.cryosparc import (
     CryosparcReader,
     Motion,
     Picks,
-    motion,
     movie_name,
     name_of_micrograph,
+    trajectory,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,9 +123,9 @@ def test_every_figure_is_what_the_files_say(root):
             * project.PIXEL
         )
         assert row["motion_total"] == pytest.approx(steps.sum())
-        # 2 e/Å² a frame: two steps are early.
-        assert row["motion_early"] == pytest.approx(steps[:2].sum())
-        assert row["motion_late"] == pytest.approx(steps[2:].sum())
+        # 2 e/Å² a frame: the step to the second is early.
+        assert row["motion_early"] == pytest.approx(steps[:1].sum())
+        assert row["motion_late"] == pytest.approx(steps[1:].sum())
         # The inspection leaves one pick of each micrograph out; its own file has no places.
         count = max(0, project.picks_of(number, 5) - 1)
         assert row["particles"] == count
@@ -294,6 +295,18 @@ def test_only_exposures_that_a_job_tells_something_else_of_are_compared(tmp_path
     project.write(root, {"J4/job.json": made["J4/job.json"].replace(b"completed", b"running")})
     assert comparing.of(reader) == {}
     assert comparing.count == 0
+
+
+def test_a_motion_job_done_again_under_the_same_names_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("emhub_agent.readers.cryosparc.RECENT", 2)
+    made = project.files(count=6, images=False)
+    reader = read(project.write(tmp_path, made))
+    only(reader)
+    for number in range(1, 7):
+        place = tmp_path / project.aligned(number).replace("_patch_aligned_doseweighted.mrc", "_traj.npy")
+        place.write_bytes(project.array(project.trajectory(number) * 2))
+    project.write(tmp_path, {"J2/micrographs.cs": made["J2/micrographs.cs"]})
+    assert list(only(reader).micrographs) == [project.movie(number) for number in range(1, 7)]
 
 
 def shifted(original, shifts):
@@ -555,14 +568,14 @@ def test_a_trajectory_that_comes_late_is_read_then(tmp_path, made):
 
 def test_motion_needs_no_dose():
     places = project.trajectory(1)
-    found = motion(places, 2.0)
+    found = motion(*trajectory(places), 2.0)
     assert list(found) == ["motion_total"]
     assert found["motion_total"] == pytest.approx(
         np.linalg.norm(np.diff(places[0], axis=0), axis=1).sum() * 2, rel=1e-5
     )
     for wrong in (np.zeros((2, 3, 2)), np.zeros(4), np.zeros((0, 2)), np.full((3, 2), np.nan)):
         with pytest.raises(ValueError):
-            motion(wrong, 1.0)
+            motion(*trajectory(wrong), 1.0)
 
 
 # names that mean two exposures

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from emhub_agent import Client, sqlite
+from emhub_agent.motion import motion
 from emhub_agent.readers.base import Deferred, ReaderError
 from emhub_agent.readers.scipion import ScipionReader
-from emhub_agent.readers.scipion_sets import motion
 from emhub_agent.sync import Sync
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -150,6 +150,8 @@ def test_early_and_late_motion_need_a_dose():
     assert motion(x, y, 2.0, 2.0, before=4.0) == {"motion_total": 12.0, "motion_early": 0, "motion_late": 12}
     assert motion(x, y, 2.0, 1.0, first=4) == {"motion_total": 12.0, "motion_early": 0, "motion_late": 12}
     assert motion([1.0], [1.0], 2.0, 1.0) == {}
+    # Five frames of 0.8 are 4 e/A2, whatever floating point makes of it.
+    assert motion(range(8), [0] * 8, 1.0, 0.8)["motion_early"] == 4
     with pytest.raises(ValueError, match="4 shifts in x and 3 in y"):
         motion(x, y[:3], 2.0, 1.0)
 

@@ -201,8 +201,8 @@ def test_a_project_of_jobs(post_once, told, tmp_path, version):
         for number in numbers
     ]
     assert_as_in_file(found["motion_total"], [each.sum() for each in steps])
-    assert_as_in_file(found["motion_early"], [each[:2].sum() for each in steps])
-    assert_as_in_file(found["motion_late"], [each[2:].sum() for each in steps])
+    assert_as_in_file(found["motion_early"], [each[:1].sum() for each in steps])
+    assert_as_in_file(found["motion_late"], [each[1:].sum() for each in steps])
     left = project.particles(count, 5, 1)
     assert_as_in_file(found["particles"], np.bincount(left["number"], minlength=count + 1)[1:])
     assert sum(len(places) for places in points().values()) == len(left["uid"])

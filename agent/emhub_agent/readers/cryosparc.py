@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import cs
+from ..motion import FIELDS as MOTION_FIELDS
+from ..motion import motion
 from .base import (
     ClassSet,
     Deferred,
@@ -46,8 +48,6 @@ log = logging.getLogger(__name__)
 RECENT = 500
 # Coordinates of more picks than this in one micrograph are not sent, only their number.
 MOST_PICKS = 50_000
-# Motion up to this dose (e⁻/Å²) is early, as RELION tells it.
-EARLY_DOSE = 4.0
 # So many exposures are worked on at once, and so many files of pictures at most looked for at one look.
 BLOCK, LOOKED_FOR = 4096, 5000
 # Loose files are looked for in so many folders below the one given, and so many of them are read.
@@ -121,10 +121,13 @@ def uid_of(path: str) -> int | None:
 
 
 class Motion(Deferred):
-    """The trajectory of one movie's frames, in pixels of ``pixel_size`` Å, whole frame."""
+    """The trajectory of one movie's frames, in pixels of ``pixel_size`` Å, whole frame.
+
+    ``dose`` is the whole movie's in e⁻/Å², over ``frames``.
+    """
 
     __slots__ = ("dose", "frames", "path", "pixel_size", "state")
-    FIELDS = ("motion_total", "motion_early", "motion_late")
+    FIELDS = MOTION_FIELDS
 
     def __init__(
         self, path: str, state: Signature, pixel_size: float, dose: float | None, frames: int | None
@@ -142,34 +145,23 @@ class Motion(Deferred):
         return hash(self._key())
 
     def load(self) -> dict[str, Any]:
-        found = motion(cs.read_array(self.path), self.pixel_size, self.dose, self.frames)
+        x, y = trajectory(cs.read_array(self.path))
+        found = motion(x, y, self.pixel_size, self.dose and self.dose / (self.frames or len(x)))
         # Early and late are not known without a dose, also where they were told with one before.
         return {**dict.fromkeys(self.FIELDS), **found}
 
 
-def motion(
-    places: np.ndarray, pixel_size: float, dose: float | None = None, frames: int | None = None
-) -> dict[str, float]:
-    """Return total, early and late motion in Å: the sum of the steps from frame to frame.
+def trajectory(places: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return x and y (pixels) of a movie's frames, from an array (1, frames, 2) or (frames, 2).
 
-    ``places`` are (1, frames, 2) or (frames, 2) in pixels; ``dose`` is the whole movie's in e⁻/Å², over
-    ``frames``. Early is up to 4 e⁻/Å² (as in RELION's motion correction); unknown without a dose.
-    Raises ValueError where it is not a trajectory.
+    Raises ValueError where it is no trajectory of whole frames.
     """
     if places.ndim == 3 and places.shape[0] == 1:
         places = places[0]
     if places.ndim != 2 or places.shape[1] != 2 or len(places) < 1:
         raise ValueError("the file holds no trajectory of whole frames")
-    steps = np.hypot(*np.diff(places.astype(np.float64), axis=0).T) * pixel_size
-    total = float(steps.sum())
-    if not math.isfinite(total):
-        raise ValueError("the trajectory holds values that are no numbers")
-    found = {"motion_total": total}
-    if dose and dose > 0:
-        early = int(EARLY_DOSE / (dose / (frames or len(places))))
-        found["motion_early"] = float(steps[:early].sum())
-        found["motion_late"] = float(steps[early:].sum())
-    return found
+    x, y = places.astype(np.float64).T.tolist()
+    return x, y
 
 
 class Picks(Deferred):
