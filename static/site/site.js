@@ -103,6 +103,21 @@
   });
 
   // -- Forms -----------------------------------------------------------------------------------------------
+  // A double click must not make two of anything. What htmx sends is prevented here and has its own way; whoever comes
+  // back to the page, or waits in vain, can send the form again.
+  const SENT_FOR = 8000;
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.method !== "post") return;
+    if (form.dataset.sent) event.preventDefault();
+    else {
+      form.dataset.sent = "yes";
+      setTimeout(() => delete form.dataset.sent, SENT_FOR);
+    }
+  });
+  window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+  });
   // A form that answered with errors: begin where the first one is.
   document.addEventListener("DOMContentLoaded", () => {
     showTheme();

@@ -9,7 +9,14 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from bookings.models import Booking
-from tests.factories import BookingFactory, LabFactory, MembershipFactory, MicroscopeFactory, UserFactory
+from tests.factories import (
+    BookingFactory,
+    LabFactory,
+    MembershipFactory,
+    MicroscopeFactory,
+    StaffFactory,
+    UserFactory,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -117,3 +124,27 @@ def test_on_a_phone_nothing_scrolls_sideways(page, live_server, person, name):
     arguments = [] if name in ("list", "create") else [booking.pk]
     page.goto(live_server.url + reverse(f"bookings:{name}", args=arguments))
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_double_click_sends_a_form_once(logged_in, live_server):
+    """A slot takes no time, so that no rule would refuse the second."""
+    page = logged_in(StaffFactory())
+    page.goto(f"{live_server.url}/bookings/new/")
+    page.wait_for_load_state()
+    sent = page.evaluate(
+        """() => {
+            let sent = 0;
+            window.addEventListener("submit", (event) => {
+                if (!event.defaultPrevented) sent += 1;
+                event.preventDefault();
+            });
+            const button = document.querySelector("main form button[type=submit]");
+            button.click();
+            button.click();
+            const twice = sent;
+            window.dispatchEvent(new Event("pageshow"));  // Back again, the form can be sent.
+            button.click();
+            return [twice, sent];
+        }"""
+    )
+    assert sent == [1, 2]
