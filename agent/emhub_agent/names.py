@@ -1,4 +1,4 @@
-"""Grid square and foil hole in the names of movies, for programs whose names the site does not know.
+"""Grid square and foil hole in the names of movies, where the names are not EPU's.
 
 EPU's names are the site's own business. Leginon numbers grid, square and hole within one another
 (``24dec03a_00034gr_00003sq_v01_00002hl_00002ex``); SerialEM, where it is told to put the place of a multiple
@@ -11,7 +11,9 @@ import posixpath
 import re
 from collections.abc import Iterable
 
-_LEGINON = re.compile(r"_(\d{5})gr_(\d{5})sq(?:_v\d+)?_(\d{5})hl(?![0-9A-Za-z])")
+_LEGINON = re.compile(
+    r"_(\d{5})gr(?:_v\d+)?_(\d{5})sq(?:_v\d+)?(?:_(\d{5})hl)?(?![0-9A-Za-z])", re.IGNORECASE
+)
 _SERIALEM = re.compile(r"^(.{1,40}?)_(X[+-]?\d{1,3}Y[+-]?\d{1,3})(?:-\d+)?(?=[_.]|$)")
 
 
@@ -24,7 +26,8 @@ def place(name: str) -> dict[str, str] | None:
     found = _LEGINON.search(stem)
     if found:
         grid, square, hole = found.groups()
-        return {"grid_square": f"{grid}gr_{square}sq", "foil_hole": f"{grid}gr_{square}sq_{hole}hl"}
+        told = {"grid_square": f"{grid}gr_{square}sq"}
+        return {**told, "foil_hole": f"{grid}gr_{square}sq_{hole}hl"} if hole else told
     found = _SERIALEM.match(stem)
     if found:
         return {"foil_hole": f"{found.group(1)}_{found.group(2)}"}

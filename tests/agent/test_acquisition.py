@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emhub_agent import Client, movies
+from emhub_agent import Client, movies, names
 from emhub_agent.clock import Clock
 from emhub_agent.readers import acquisition
 from emhub_agent.readers.acquisition import AcquisitionReader
@@ -228,8 +228,22 @@ def test_movies_of_any_kind_without_metadata(tmp_path):
     assert written == int(os.stat(tmp_path / "a.tif").st_mtime)
     assert news.fields["frames"] == 4
     leginon = news.exposures[list(made)[7]]
-    assert (leginon["grid_square"], leginon["foil_hole"]) == ("00034gr_00003sq_v01", "00002hl")
+    # As the readers of pipelines tell them, for the two meet in one exposure.
+    expected = names.place(list(made)[7])
+    assert expected["foil_hole"] == "00034gr_00003sq_00002hl"
+    assert {name: leginon[name] for name in expected} == expected
     assert look(reader(tmp_path, file_times=False)).exposures["a.tif"] == {}
+
+
+def test_metadata_that_come_later_leave_what_the_name_tells(tmp_path):
+    name = "24dec03a_00034gr_00003sq_v01_00002hl_00002ex.tif"
+    watcher = reader(write(tmp_path, {name: tif()}))
+    assert look(watcher).exposures[name]["foil_hole"] == "00034gr_00003sq_00002hl"
+    write(tmp_path, {f"{name}.mdoc": mdoc(StagePosition="1 2", NavigatorLabel="")})
+    look(watcher)
+    watcher.forget("")
+    fields = look(watcher).exposures[name]
+    assert (fields["foil_hole"], fields["stage_x"]) == ("00034gr_00003sq_00002hl", 1.0)
 
 
 def test_names_that_come_twice_get_their_folder(tmp_path):

@@ -27,6 +27,7 @@ from typing import Any, ClassVar, NamedTuple
 from .. import epu, mdoc, movies
 from ..client import moment
 from ..clock import Clock
+from ..names import place as place_in
 from .base import Reader, ReaderError, SessionNews
 
 log = logging.getLogger(__name__)
@@ -62,9 +63,6 @@ KNOWN_VALUES = 2000
 _UNFINISHED = re.compile(r"(?:\.(?:tmp|temp|part|partial|filepart|crdownload|incomplete)|~)$", re.IGNORECASE)
 #: Whose folder it is when it holds one of these: not the microscope's.
 _PROJECTS = ("default_pipeline.star", "project.sqlite", "workspaces.json", "cs.lock")
-_LEGINON = re.compile(
-    r"^\d\d[a-z]{3}\d\d\w*?_(\d{5}gr(?:_v\d+)?_\d{5}sq(?:_v\d+)?)(?:_(\d{5}hl(?:_v\d+)?))?", re.IGNORECASE
-)
 _EARLIEST = datetime(1990, 1, 1, tzinfo=timezone.utc).timestamp()
 
 
@@ -666,8 +664,8 @@ class AcquisitionReader(Reader):
         shot.acquired = _text(at) if at else None
         shot.place = facts.place
         shot.field = facts.field
-        if shot.folder is not None and not shot.place[0]:
-            shot.place = (self._square(shot.folder, shot.stem), *shot.place[1:])
+        if shot.folder is not None:
+            self._complete_place(shot, shot.folder)
         self._learn(1, shot.acquired or self._time_in(shot.stem, facts.written), shot.stem, facts.settings)
         self._measure(shot)
         self._dirty[id(shot)] = shot
@@ -697,9 +695,7 @@ class AcquisitionReader(Reader):
         shot.name = self._name(shots, shot, folder, name, raw)
         shot.folder, shot.file, shot.written = folder, path, file.changed / 1e9
         self._take_spare(shot, shots)
-        if not shot.place[0]:
-            hole = shot.place[1] or epu.foil_hole(stem) or _leginon(stem)[1]
-            shot.place = (self._square(folder, stem), hole, *shot.place[2:])
+        self._complete_place(shot, folder)
         self._measure(shot)
         self._dirty[id(shot)] = shot
 
@@ -759,8 +755,14 @@ class AcquisitionReader(Reader):
                 if shot.told is None:
                     shot.name = None
 
-    def _square(self, folder: str, stem: str) -> str | None:
-        return epu.grid_square(f"{folder}/") or _leginon(stem)[0]
+    @staticmethod
+    def _complete_place(shot: Shot, folder: str) -> None:
+        """Take grid square and foil hole from the movie's folder and name where its metadata tell none."""
+        square, hole, *rest = shot.place
+        told = place_in(shot.stem) or {}
+        square = square or epu.grid_square(f"{folder}/") or told.get("grid_square")
+        hole = hole or epu.foil_hole(shot.stem) or told.get("foil_hole")
+        shot.place = (square, hole, *rest)
 
     # the session's own values
 
@@ -850,12 +852,6 @@ def _key(raw: str) -> str:
 def _stands_alone(raw: str) -> bool:
     """Whether an EPU xml's name is surely its movie's: names without seconds may lack the movie's serial."""
     return bool(re.search(r"_\d{8}_\d{6}$", epu.stem_of(raw))) and epu.is_exposure(raw)
-
-
-def _leginon(stem: str) -> tuple[str | None, str | None]:
-    """Return the grid square and the hole in a Leginon name."""
-    found = _LEGINON.match(stem)
-    return (found.group(1), found.group(2)) if found else (None, None)
 
 
 def _text(at: datetime) -> str:
