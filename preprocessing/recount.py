@@ -59,22 +59,25 @@ def recount(session_id: int, *, repair: bool = False) -> list[Difference]:
         found += [
             Difference(name, run.pk, field, getattr(run, field), value) for field, value in wrong.items()
         ]
+        for field, value in wrong.items():
+            setattr(run, field, value)
         if wrong and repair:
-            for field, value in wrong.items():
-                setattr(run, field, value)
             # Readers shall hear of it.
             run.revision += 1
             run.save(update_fields=[*wrong, "revision"])
-    return found + _recount_summary(summary, name, repair)
+    return found + _recount_summary(summary, runs, name, repair)
 
 
-def _recount_summary(summary: SessionSummary, name: str, repair: bool) -> list[Difference]:
+def _recount_summary(
+    summary: SessionSummary, runs: list[ProcessingRun], name: str, repair: bool
+) -> list[Difference]:
+    """Against what its runs come to, repaired or not."""
     kept = {
         field: getattr(summary, field)
         for field in ("exposures", "runs", "leading_run", "processing", "classes", *COUNTERS)
     }
     changed: set[str] = set()
-    summarise(summary, changed)
+    summarise(summary, changed, {run.pk: run for run in runs})
     exposures = Exposure.objects.filter(session=summary.pk).count()
     if summary.exposures != exposures:
         summary.exposures = exposures

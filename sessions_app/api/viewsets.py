@@ -145,7 +145,10 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
         with transaction.atomic():
             row = get_object_or_404(Session.objects.select_for_update(no_key=True), pk=session.pk)
             if row.status == Session.Status.ARCHIVED:
-                raise Conflict("This session is archived and cannot change any more.")
+                raise Conflict(
+                    "This session is archived and cannot change any more. Correct the session that is recorded now, or "
+                    "ask the facility's staff to create one."
+                )
             now = timezone.now()
             if watcher and (row.watcher_seen_at is None or now - row.watcher_seen_at >= HEARTBEAT):
                 values["watcher_seen_at"] = now

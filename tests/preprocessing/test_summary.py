@@ -141,6 +141,14 @@ def test_recount_finds_and_repairs_what_is_wrong_in_a_summary(pipeline, field, v
     assert getattr(SessionSummary.objects.get(pk=pipeline.session.pk), field) != value
 
 
+def test_a_wrong_run_alone_is_told_without_blaming_the_summary(pipeline):
+    """What the rows say is asked of the rows, not of what was kept of them."""
+    pipeline.post({"name": "a"})
+    ProcessingRun.objects.update(micrographs=7)
+    (difference,) = recounted(pipeline.session.pk)
+    assert (difference.run, difference.kept, difference.counted) == (pipeline.run_id, 7, 1)
+
+
 def test_recount_of_a_session_that_is_none_says_so(db):
     with pytest.raises(CommandError, match="no session named nix"):
         recount("--session", "nix")
