@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from preprocessing.models import Micrograph, ProcessingRun
+from preprocessing.recount import recount as recounted
 from preprocessing.statistics import describe
 from sessions_app.models import SessionSummary
 
