@@ -28,7 +28,7 @@ from .. import epu, mdoc, movies
 from ..client import moment
 from ..clock import Clock
 from ..names import place as place_in
-from .base import Reader, ReaderError, SessionNews
+from .base import Complaints, Reader, ReaderError, SessionNews
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class AcquisitionReader(Reader):
         self._dirty: dict[int, Shot] = {}
         self._settings: dict[str, tuple] = {}  # name -> (rank, time, stem, value): the earliest exposure's
         self._values: dict[str, dict[Any, None]] = {name: {} for name in ACQUISITION}
-        self._warned: set[tuple[str, str]] = set()
+        self.warn = Complaints(log)
         self.files = self.movies = self.bytes = 0
         self._last_file: float | None = None
         self._before: Mapping[str, Any] | None = None  # the site's counters, until they were compared
@@ -248,15 +248,6 @@ class AcquisitionReader(Reader):
             for shot in shots:
                 shot.told = None
                 self._dirty[id(shot)] = shot
-
-    def warn(self, path: str, reason: object) -> None:
-        """Say once what is wrong with a file."""
-        text = getattr(reason, "strerror", None) or str(reason)
-        if (path, text) not in self._warned:
-            if len(self._warned) > 10_000:
-                self._warned.clear()
-            self._warned.add((path, text))
-            log.warning("%s: %s", path, text)
 
     def _session(self, exposures: dict[str, dict[str, Any]]) -> SessionNews:
         fields: dict[str, Any] = {

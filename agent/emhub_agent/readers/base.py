@@ -7,6 +7,7 @@ site's REST contract. It never writes into what it reads, and follows no link ou
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
@@ -137,6 +138,27 @@ class Folder:
             if real != self._real and not real.startswith(self._real.rstrip(os.sep) + os.sep):
                 raise OutsideError(f"{name} lies outside of {self.root}, and links are not followed")
         return full
+
+
+#: So many complaints are remembered; months of looks must fill neither memory nor the log.
+MOST_COMPLAINTS = 10_000
+
+
+class Complaints:
+    """Logs what is wrong with a file, each thing once."""
+
+    def __init__(self, log: logging.Logger):
+        self._log = log
+        self._said: set[tuple[str, str]] = set()
+
+    def __call__(self, name: str, reason: object) -> None:
+        """``reason`` is an error, of which the system's own words are enough, or a sentence."""
+        text = getattr(reason, "strerror", None) or str(reason)
+        if (name, text) not in self._said:
+            if len(self._said) >= MOST_COMPLAINTS:
+                self._said.clear()
+            self._said.add((name, text))
+            self._log.warning("%s: %s", name, text)
 
 
 class Reader(ABC):

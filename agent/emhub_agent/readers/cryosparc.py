@@ -31,6 +31,7 @@ from ..motion import FIELDS as MOTION_FIELDS
 from ..motion import motion
 from .base import (
     ClassSet,
+    Complaints,
     Deferred,
     Event,
     Folder,
@@ -358,7 +359,7 @@ class JobFiles:
                 self.reader.warn(self.job.uid, error)
                 continue
             except OSError as error:
-                self.reader.warn(self.job.uid, error.strerror or error)
+                self.reader.warn(self.job.uid, error)
                 continue
             self._state[kind] = state
             if kind == "template":
@@ -736,7 +737,7 @@ class CryosparcReader(Reader):
         self._jobs: dict[str, tuple[Signature | None, cs.Job]] = {}
         self._lineage: dict[str, cs.Job] = {}
         self._told: dict[str, Told] = {}
-        self._warned: set[tuple[str, str]] = set()
+        self.warn = Complaints(log)
         self._given = (key or "")[:150]
         self._has_left = False
         self._inside: set[str] = set()
@@ -817,12 +818,6 @@ class CryosparcReader(Reader):
                 passed = "passthrough" in file
                 results.append(cs.Result(group.name, group.type, result, passed, [(0, f"{uid}/{file}")]))
         return results or list(self._by_name(f"{uid}/{name}" for name in names if name.endswith(".cs")))
-
-    def warn(self, name: str, reason: object) -> None:
-        """Log once that something was left out, and why."""
-        if (name, str(reason)) not in self._warned:
-            self._warned.add((name, str(reason)))
-            log.warning("%s: %s", name, reason)
 
     # the interface
 

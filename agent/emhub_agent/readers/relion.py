@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 from .. import names, star
 from ..mrc import mrc_size
 from .base import (
+    Complaints,
     Event,
     Folder,
     OutsideError,
@@ -316,7 +317,7 @@ class RelionReader(Reader):
         self._options: dict[str, tuple[Signature | None, dict[str, str]]] = {}
         self._branched: dict[str, Branched] = {}
         self._signs: dict[str, tuple[float, float | None]] = {}
-        self._warned: set[tuple[str, str]] = set()
+        self._complain = Complaints(log)
         self._inside: dict[str, bool] = {}
         self._sizes: dict[str, tuple[int, int] | None] = {}
         self._version: str | None = None
@@ -362,9 +363,7 @@ class RelionReader(Reader):
 
     def warn(self, name: str, reason: object) -> None:
         """Log once that something was left out, and why."""
-        if (name, str(reason)) not in self._warned:
-            self._warned.add((name, str(reason)))
-            log.warning("%s: %s", os.path.relpath(os.path.join(self.root, name), self.root), reason)
+        self._complain(os.path.relpath(os.path.join(self.root, name), self.root), reason)
 
     # the interface
 

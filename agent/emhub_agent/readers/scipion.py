@@ -28,6 +28,7 @@ from .. import sqlite
 from ..mrc import mrc_size
 from ..names import places
 from .base import (
+    Complaints,
     Event,
     Folder,
     OutsideError,
@@ -130,7 +131,7 @@ class ScipionReader(Reader):
         self._tables: dict[tuple[int, str], SetTable] = {}
         self._classes: dict[tuple[int, str], ClassTable] = {}
         self._told: dict[str, Told] = {}
-        self._warned: set[tuple[str, str]] = set()
+        self.warn = Complaints(log)
         self._inside: dict[str, bool] = {}
         #: The set files of picks, while a batch of them is loaded.
         self.held: sqlite.Held | None = None
@@ -142,12 +143,6 @@ class ScipionReader(Reader):
                 f"{place} is not a Scipion project: it has no {PROJECT}. Give the project's own folder, "
                 "usually under ScipionUserData/projects."
             )
-
-    def warn(self, name: str, reason: object) -> None:
-        """Log once that something was left out, and why."""
-        if (name, str(reason)) not in self._warned:
-            self._warned.add((name, str(reason)))
-            log.warning("%s: %s", name, reason)
 
     def drawable(self, file: str) -> str | None:
         """Return the path of a picture's file that lies in the project; None where it cannot be drawn."""
