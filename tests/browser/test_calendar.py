@@ -64,7 +64,12 @@ def visit(page, live_server, view, **query):
         f"{live_server.url}{reverse('bookings:calendar')}?" + "&".join(f"{k}={v}" for k, v in query.items())
     )
     if view != "list":
-        expect(page.locator("#calendar-grid")).to_have_attribute("aria-busy", "false")
+        drawn(page)
+
+
+def drawn(page):
+    """What was fetched last is drawn, in place of what was there before."""
+    expect(page.locator("#calendar-grid")).to_have_attribute("aria-busy", "false")
 
 
 def event(page, name):
@@ -241,7 +246,10 @@ def test_everything_by_keyboard(page, live_server, booking, talos):
 
     page.get_by_role("button", name="Later").press("Enter")
     expect(event(page, "20S")).to_have_count(0)
+    drawn(page)
     page.get_by_role("button", name="Earlier").press("Enter")
+    expect(event(page, "20S")).to_be_visible()
+    drawn(page)
     event(page, "20S").press("Enter")
     dialog.get_by_role("link", name="Open booking").press("Enter")
     expect(page).to_have_url(re.compile(rf"/bookings/{booking.pk}/$"))
