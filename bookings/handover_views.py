@@ -13,6 +13,7 @@ from bookings import handover
 from bookings.forms import OverrideMixin
 from bookings.models import Booking
 from bookings.rules import span
+from bookings.views import short_name
 from people.models import User
 
 
@@ -61,6 +62,7 @@ class HandOverView(FormView):
         return super().get_context_data(**kwargs) | {
             "booking": booking,
             "when": span(booking.start, booking.end),
+            "short_name": short_name(booking),
             "has_heirs": self.heirs.exists(),
         }
 

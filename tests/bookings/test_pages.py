@@ -598,3 +598,15 @@ def test_a_slot_that_goes_frees_no_time_and_says_what_stays_inside(as_, staff):
     page = as_(staff).post(address, {"reason": ""}, follow=True)
     assert f"Cancelled: the slot on {slot.microscope} from" in page.text
     assert "free again" not in page.text
+
+
+def test_where_staff_can_confirm_the_form_says_so_where_it_begins(as_, staff):
+    taken = later()
+    page = as_(staff).post(NEW, filled(staff, taken.microscope, kind="downtime"))
+    assert 'href="#displace-title">confirm what it cancels' in page.text
+    taken.microscope.max_length_hours = 1
+    taken.microscope.save()
+    Booking.objects.all().delete()
+    page = as_(staff).post(NEW, filled(staff, taken.microscope, kind="booking"))
+    assert 'href="#override-title">set it aside</a>' in page.text
+    assert "set it aside" not in as_(taken.owner).post(NEW, filled(taken.owner, taken.microscope)).text
