@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -56,6 +57,54 @@ class Picture:
         if self.kind == "class_average":
             return (self.kind, self.job, self.iteration, self.number)
         return (self.kind, self.micrograph)
+
+
+class Pictures:
+    """The micrographs' pictures that are still to be given, by kind and name, the newest first.
+
+    Of those whose file is not there when it is looked for the newest are looked for at every further look.
+    """
+
+    #: So many files at most that come after their row are waited for.
+    AWAITED = 500
+    #: So many files at most are looked for at one look.
+    LOOKED_FOR = 5000
+
+    def __init__(self) -> None:
+        self._todo: list[tuple[str, str]] = []
+        self._awaited: deque[tuple[str, str]] = deque(maxlen=self.AWAITED)
+
+    def __len__(self) -> int:
+        return len(self._todo)
+
+    def add(self, kind: str, name: str) -> None:
+        self._todo.append((kind, name))
+
+    def clear(self) -> None:
+        self._todo.clear()
+        self._awaited.clear()
+
+    def take(self, room: int, path_of: Callable[[str, str], str | None]) -> list[Picture]:
+        """Return as many as there is room for, the newest last because they are sent first.
+
+        ``path_of`` gives the path of a picture's file, "" while it is not there, None for one that is never
+        to be drawn.
+        """
+        found: list[Picture] = []
+        again, left = len(self._awaited), self.LOOKED_FOR
+        while len(found) < room and (again or (self._todo and left)):
+            if again:
+                again -= 1
+                kind, name = self._awaited.popleft()
+            else:
+                left -= 1
+                kind, name = self._todo.pop()
+            path = path_of(kind, name)
+            if path:
+                found.append(Picture(kind, path, micrograph=name))
+            elif path is not None:
+                self._awaited.append((kind, name))
+        return found[::-1]
 
 
 @dataclass

@@ -13,9 +13,9 @@ import posixpath
 import re
 import socket
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from .. import names, star
@@ -26,6 +26,7 @@ from .base import (
     Folder,
     OutsideError,
     Picture,
+    Pictures,
     Reader,
     ReaderError,
     RunNews,
@@ -34,7 +35,7 @@ from .base import (
     signature,
 )
 from .relion_pipeline import PIPELINE, Job, Pipeline, Scheme, job_of, stem_of, without_job
-from .relion_tables import ORDER, RECENT, TABLES, Classes, MotionTable, RowTable, Table, items_of, packed
+from .relion_tables import ORDER, TABLES, Classes, MotionTable, RowTable, Table, items_of, packed
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +92,6 @@ _VERSION = re.compile(r"RELION (?:version: ?|optimiser; version )([\w.-]+)")
 SCHEME_WAITS = 3600.0
 # Seconds that a micrograph waits for a table that tells its movie.
 GUESS_AFTER = 300.0
-# Of so many pictures' files it is seen at one look whether they are there.
-LOOKED_FOR = 5000
 # Seconds between two questions whether a job that runs still writes.
 SIGNS_EVERY = 300.0
 
@@ -116,8 +115,7 @@ class Branched:
     def __init__(self) -> None:
         self.tables: list[tuple[Job, Table]] = []
         self.told: dict[str, tuple] = {}
-        self.todo: list[tuple[str, str]] = []  # pictures not looked for yet
-        self.missing: deque[tuple[str, str]] = deque(maxlen=RECENT)  # those whose file is not there yet
+        self.todo = Pictures()
         self.classes: dict[str, Any] = {}
         self.events: set[tuple[str, str]] = set()
         self._cursors: dict[str, tuple[int, int]] = {}
@@ -225,7 +223,8 @@ class Branched:
         state = hash(tuple(pictures.items()))
         if self._pictures.get(movie) != state:
             self._pictures[movie] = state
-            self.todo.extend((kind, movie) for kind in pictures)
+            for kind in pictures:
+                self.todo.add(kind, movie)
         if told is not None and before == fields:
             return None
         self.told[movie] = packed(fields)
@@ -538,7 +537,7 @@ class RelionReader(Reader):
             [(pipeline.jobs[name], self._tables[name]) for name in branch.jobs if name in self._tables],
             is_final=not self.is_patient or self._movies_are_told(pipeline, branch, statuses),
         )
-        self._find_pictures(news, known)
+        news.pictures = known.todo.take(self.room, partial(self._path_of, known))
         for name in branch.jobs:
             classes = self._classes.get(name)
             if classes is not None and classes.found is not None:
@@ -556,24 +555,12 @@ class RelionReader(Reader):
             if pipeline.jobs[name].kind in ("import", "motioncorr")
         )
 
-    def _find_pictures(self, news: RunNews, known: Branched) -> None:
-        """Give as many pictures as there is room for, the newest last because they are sent first."""
-        waiting = len(known.missing)
-        looked_for = 0
-        while len(news.pictures) < self.room and (waiting or (known.todo and looked_for < LOOKED_FOR)):
-            if waiting:
-                waiting -= 1
-                kind, movie = place = known.missing.popleft()
-            else:
-                looked_for += 1
-                kind, movie = place = known.todo.pop()
-            files = known.pictures(movie).get(kind)
-            path = next(filter(self.exists, files or ()), None)
-            if path is not None:
-                news.pictures.append(Picture(kind, self.path(path), micrograph=movie))
-            elif files:
-                known.missing.append(place)
-        news.pictures.reverse()
+    def _path_of(self, known: Branched, kind: str, movie: str) -> str | None:
+        files = known.pictures(movie).get(kind)
+        if not files:
+            return None
+        found = next(filter(self.exists, files), None)
+        return self.path(found) if found is not None else ""
 
     def _tell_classes(self, news: RunNews, told: Branched, classes: Classes) -> None:
         found = classes.found

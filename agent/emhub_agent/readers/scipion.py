@@ -18,10 +18,10 @@ import os
 import re
 import socket
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from .. import sqlite
@@ -32,7 +32,7 @@ from .base import (
     Event,
     Folder,
     OutsideError,
-    Picture,
+    Pictures,
     Reader,
     ReaderError,
     RunNews,
@@ -62,10 +62,6 @@ DRAWABLE = (".mrc", ".mrcs", ".ctf", ".map", ".st", ".tif", ".tiff", ".png", ".j
 
 _VERSION = re.compile(r"pyworkflow: ?v?([\d.]+\w*)")
 
-#: So many of the newest pictures that are not there yet are looked for at every look.
-RECENT = 500
-#: So many files of pictures at most are looked for at one look.
-LOOKED_FOR = 5000
 #: Seconds that a lock on the project is waited for before the first look is given up.
 FIRST_PATIENCE = 20.0
 #: Seconds between the attempts to read a project that is being made.
@@ -90,9 +86,7 @@ class Told:
         self.has_ctf = False
         #: What each table had of a micrograph: the rows themselves, which are replaced and never changed.
         self.micrographs: dict[str, tuple] = {}
-        #: Pictures to be given when there is room, and those whose file was not there when there was.
-        self.todo: deque[tuple[str, str]] = deque()
-        self.missing: deque[tuple[str, str]] = deque(maxlen=RECENT)
+        self.todo = Pictures()
         self.classes: dict[str, tuple | None] = {}
         self.events: set[tuple[str, str]] = set()
 
@@ -370,7 +364,7 @@ class ScipionReader(Reader):
         news = RunNews(branch.key, self._info(branch, protocols, tables), self._run_status(protocols))
         for name in self._changed(told, tables):
             self._tell_micrograph(news, told, tables, name)
-        self._find_pictures(news, told)
+        news.pictures = told.todo.take(self.room, partial(self._path_of, told))
         for protocol in protocols:
             for output in protocol.outputs:
                 classes = self._classes.get((protocol.id, output.name))
@@ -421,7 +415,7 @@ class ScipionReader(Reader):
         changed = {key: value for key, value in fields.items() if before is None or before.get(key) != value}
         for kind, keys in (("micrograph", ("image",)), ("psd", ("fit", "spectrum"))):
             if any(key in changed for key in keys):
-                told.todo.append((kind, name))
+                told.todo.add(kind, name)
         for key in PICTURES:
             changed.pop(key, None)
         if before is not None:
@@ -429,33 +423,18 @@ class ScipionReader(Reader):
         if changed or before is None:
             news.micrographs[name] = changed
 
-    def _find_pictures(self, news: RunNews, told: Told) -> None:
-        """Give as many pictures as there is room for, the newest last because they are sent first."""
-        waiting = len(told.missing)
-        looked_for = 0
-        while len(news.pictures) < self.room and (waiting or (told.todo and looked_for < LOOKED_FOR)):
-            if waiting:
-                waiting -= 1
-                self._tell_picture(news, told, *told.missing.popleft())
-            else:
-                looked_for += 1
-                self._tell_picture(news, told, *told.todo.pop())
-        news.pictures.reverse()
-
-    def _tell_picture(self, news: RunNews, told: Told, kind: str, name: str) -> None:
+    def _path_of(self, told: Told, kind: str, name: str) -> str | None:
         fields = _merged(told.micrographs.get(name, ()))
         # The estimate's own picture shows the fit; a plain spectrum is second choice, and waits for the CTF
         # so that no picture is sent twice.
         if kind == "psd" and told.has_ctf and "fit" not in fields:
-            return
+            return None
         files = [fields.get(key) for key in (("image",) if kind == "micrograph" else ("fit", "spectrum"))]
         paths = [path for path in map(self.drawable, filter(None, files)) if path is not None]
         for path in paths:
             if os.path.exists(path) and (self.folder.follow_links or not self._leads_out(path)):
-                news.pictures.append(Picture(kind, path, micrograph=name))
-                return
-        if paths:
-            told.missing.append((kind, name))
+                return path
+        return "" if paths else None
 
     def _leads_out(self, path: str) -> bool:
         if not os.path.islink(path):

@@ -17,12 +17,11 @@ import os
 import re
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from ..names import places
-from .base import Folder, OutsideError, Picture, Reader, ReaderError, RunNews, SessionNews
+from .base import Folder, OutsideError, Pictures, Reader, ReaderError, RunNews, SessionNews
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +74,6 @@ EDGE = 512
 SHARE = 0.05
 #: A file that has not changed for so many seconds is not being written anew.
 SETTLED = 5.0
-#: So many of the newest pictures that are not there yet are looked for at every look.
-RECENT = 500
-#: So many files of pictures at most are looked for at one look.
-LOOKED_FOR = 5000
 
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d{1,4})?$", re.ASCII)
 _MISSING = object()
@@ -182,8 +177,7 @@ class TableReader(Reader):
         self._read_settings(settings, base)
         self._rows: dict[str, dict[str, Any]] = {}
         self._told: dict[str, dict[str, Any]] = {}
-        self._todo: deque[tuple[str, str]] = deque()
-        self._missing: deque[tuple[str, str]] = deque(maxlen=RECENT)
+        self._todo = Pictures()
         self._warned: set[str] = set()
         self._restart()
         self._state: tuple | None = None
@@ -286,7 +280,7 @@ class TableReader(Reader):
         news = RunNews(self.key, dict(self.info), self._status())
         for name in changed:
             self._tell(news, name)
-        self._find_pictures(news)
+        news.pictures = self._todo.take(self.room, self._path_of)
         self.backlog = len(self._todo)
         # Where the names tell square and hole in another way than EPU's, which the site knows itself.
         exposures = places(news.micrographs)
@@ -295,7 +289,6 @@ class TableReader(Reader):
     def forget(self, key: str) -> None:
         self._told.clear()
         self._todo.clear()
-        self._missing.clear()
         self._state = None
 
     def warn(self, reason: str, once: str | None = None) -> None:
@@ -571,34 +564,18 @@ class TableReader(Reader):
             news.micrographs[name] = told
         for kind in KINDS:
             if changed.get(f"picture {kind}"):
-                self._todo.append((kind, name))
+                self._todo.add(kind, name)
 
-    def _find_pictures(self, news: RunNews) -> None:
-        """Give as many pictures as there is room for, the newest last because they are sent first."""
-        waiting = len(self._missing)
-        looked_for = 0
-        while len(news.pictures) < self.room and (waiting or (self._todo and looked_for < LOOKED_FOR)):
-            if waiting:
-                waiting -= 1
-                self._tell_picture(news, *self._missing.popleft())
-            else:
-                looked_for += 1
-                self._tell_picture(news, *self._todo.pop())
-        news.pictures.reverse()
-
-    def _tell_picture(self, news: RunNews, kind: str, name: str) -> None:
+    def _path_of(self, kind: str, name: str) -> str | None:
         file = self._told.get(name, {}).get(f"picture {kind}")
         if not file:
-            return
+            return None
         try:
             path = self.folder.path(file)
         except (OutsideError, ValueError, OSError) as error:
             self.warn(f"pictures are left out: {error}", once=f"pictures {kind}")
-            return
-        if os.path.exists(path):
-            news.pictures.append(Picture(kind, path, micrograph=name))
-        else:
-            self._missing.append((kind, name))
+            return None
+        return path if os.path.exists(path) else ""
 
 
 def _number(value: Any) -> float:
