@@ -15,6 +15,7 @@ from bookings.forms import BookingForm, CancelForm, booking_defaults
 from bookings.handover import can_hand_over
 from bookings.models import Booking
 from bookings.rules import span
+from microscopes.models import Microscope
 from people import words
 from people.access import is_staff
 
@@ -40,6 +41,7 @@ class BookingListView(FilterView):
         context = super().get_context_data(**kwargs)
         context["rows"] = [access.as_seen(booking) for booking in context["object_list"]]
         context["may_book"] = access.can_create(self.request.user)
+        context["microscopes_exist"] = bool(context["rows"]) or Microscope.objects.exists()
         query = self.request.GET.copy()
         query.pop("page", None)
         context["query"] = query.urlencode()

@@ -610,3 +610,15 @@ def test_where_staff_can_confirm_the_form_says_so_where_it_begins(as_, staff):
     page = as_(staff).post(NEW, filled(staff, taken.microscope, kind="booking"))
     assert 'href="#override-title">set it aside</a>' in page.text
     assert "set it aside" not in as_(taken.owner).post(NEW, filled(taken.owner, taken.microscope)).text
+
+
+def test_without_a_microscope_there_is_no_form_to_fill_in_vain(as_, user, staff):
+    for person in (user, staff):
+        page = as_(person).get(NEW)
+        assert "No microscope can be booked now" in page.text
+        assert 'name="title"' not in page.text
+        assert "There is no microscope yet" in as_(person).get(LIST).text
+    MicroscopeFactory(status="maintenance")
+    assert "No microscope can be booked now" in as_(user).get(NEW).text
+    assert 'name="title"' in as_(staff).get(NEW).text
+    assert "Every microscope is free" in as_(user).get(LIST).text
