@@ -54,9 +54,10 @@ class ReportView(APIView):
             check_parameters(request, {*self.parameters, api_settings.URL_FORMAT_OVERRIDE})
         else:
             # A misspelt ?dry_run would store what was only meant to be tried.
-            asked = "dry_run" in request.query_params
-            only = "Only exposures, micrographs and classes can be tried." if asked else ""
-            check_parameters(request, {"dry_run"} if self.can_be_tried else (), only)
+            known = {"dry_run"} if self.can_be_tried else set()
+            in_vain = "dry_run" in set(request.query_params) - known
+            only = "Only exposures, micrographs and classes can be tried." if in_vain else ""
+            check_parameters(request, known, only)
 
     @property
     def is_trial(self) -> bool:
