@@ -18,7 +18,7 @@ from functools import cache
 
 import orjson
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, UnreadablePostError
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
@@ -105,14 +105,15 @@ def unchanged(request, run: int, may_call) -> HttpResponse | None:
 def posted(request, run: int, may_call) -> HttpResponse | None:
     """The outcome of a batch that is stored."""
     meta = request.META
+    length = meta.get("CONTENT_LENGTH") or ""
     if (
         meta.get("QUERY_STRING")
         or meta.get("CONTENT_TYPE") != "application/json"
-        or not meta.get("CONTENT_LENGTH")
+        or not length.isdecimal()
         or "HTTP_CONTENT_ENCODING" in meta
     ):
         return None
-    reports = _parsed(request) if int(meta["CONTENT_LENGTH"]) <= _OF_ONE else []
+    reports = _parsed(request) if int(length) <= _OF_ONE else []
     if reports is None:
         return None
     found = find(request, run, reports[0].identity if len(reports) == 1 else None)
@@ -138,6 +139,10 @@ def _parsed(request) -> list[ingest.Report] | None:
     try:
         return payloads.micrographs(request.body)
     except payloads.Invalid:
+        return None
+    except UnreadablePostError as error:
+        # It cannot be read a second time: the view raises this once it knows who called.
+        request.ingestion_failed = error
         return None
 
 

@@ -1,6 +1,7 @@
 """The short way answers what is plainly in order, as the views would, and leaves them everything else."""
 
 import datetime
+import io
 
 import pytest
 from django.db import connection
@@ -131,6 +132,29 @@ def test_what_is_wrong_with_the_caller_is_said_as_ever(post):
             assert answer.status_code == status
             alike(answer, ask(post.long(key)))
     assert not Micrograph.objects.filter(name="theirs").exists()
+
+
+class Stalled(io.BytesIO):
+    def read(self, *size):
+        raise BlockingIOError(11, "nothing came")
+
+
+@pytest.mark.parametrize("length", ["300", "300000"])
+def test_a_body_that_does_not_arrive_is_408(post, length):
+    PipelineToken.objects.update(last_used_at=timezone.now())
+
+    def send(client):
+        return client.generic(
+            "POST",
+            post.url,
+            content_type="application/json",
+            **{"CONTENT_LENGTH": length, "wsgi.input": Stalled()},
+        )
+
+    answer = send(post.short())
+    assert answer.status_code == 408
+    assert "again" in answer.json()["detail"]
+    assert send(post.short("none.such")).status_code == 401
 
 
 @pytest.mark.parametrize(
