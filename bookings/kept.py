@@ -57,7 +57,7 @@ def events(
         ]
     if is_staff(user):
         return _told_to_staff(user, weeks, numbers)
-    return _told_to(user, start, end, weeks, numbers)
+    return _told_to(user, weeks, numbers)
 
 
 def _told_to_staff(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> list[bytes]:
@@ -71,19 +71,12 @@ def _told_to_staff(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> l
     return told
 
 
-def _told_to(
-    user,
-    start: datetime.datetime,
-    end: datetime.datetime,
-    weeks: list["Week"],
-    numbers: list[Sequence[int]],
-) -> list[bytes]:
+def _told_to(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> list[bytes]:
     """For whoever is not staff: the ways in which a booking is theirs are those of querysets.involvements."""
     person, labs = user.pk, user_lab_ids(user)
-    shared = Booking.collaborators.through.objects.filter(
-        user=person, booking__start__lt=end, booking__end__gt=start
+    shared = set(
+        Booking.collaborators.through.objects.filter(user=person).values_list("booking_id", flat=True)
     )
-    shared = set(shared.values_list("booking_id", flat=True))
     mine = [week.of(person, labs, shared) for week in weeks]
     own = [week.entries[n] for week, ns in zip(weeks, mine, strict=True) for n in ns]
     wording = _wording(
@@ -165,25 +158,28 @@ class Week:
         return [n for n, entry in enumerate(self.entries) if entry.kind == SLOT]
 
     @cached_property
-    def _by_person(self) -> dict[int | None, set[int]]:
-        found: dict[int | None, set[int]] = {}
+    def _by_person(self) -> dict[int | None, list[int]]:
+        found: dict[int | None, list[int]] = {}
         for n, entry in enumerate(self.entries):
             for person in {entry.owner_id, entry.operator_id, entry.creator_id}:
-                found.setdefault(person, set()).add(n)
+                found.setdefault(person, []).append(n)
         return found
 
     @cached_property
-    def _by_lab(self) -> dict[int | None, set[int]]:
-        found: dict[int | None, set[int]] = {}
+    def _by_lab(self) -> dict[int | None, list[int]]:
+        found: dict[int | None, list[int]] = {}
         for n, entry in enumerate(self.entries):
-            found.setdefault(entry.lab_id, set()).add(n)
+            found.setdefault(entry.lab_id, []).append(n)
         return found
+
+    @cached_property
+    def _by_id(self) -> dict[int, int]:
+        return {entry.pk: n for n, entry in enumerate(self.entries)}
 
     def of(self, person: int, labs: Iterable[int], bookings: set[int]) -> set[int]:
         """Those that the person owns, operates or made, those of the labs, and these bookings."""
-        found = self._by_person.get(person, set()).union(*(self._by_lab.get(lab, ()) for lab in labs))
-        if bookings:
-            found.update(n for n, entry in enumerate(self.entries) if entry.pk in bookings)
+        found = set(self._by_person.get(person, ())).union(*(self._by_lab.get(lab, ()) for lab in labs))
+        found.update(self._by_id[pk] for pk in self._by_id.keys() & bookings)
         return found
 
     # -- As what -------------------------------------------------------------------------------------------

@@ -66,11 +66,12 @@ class BookingQuerySet(models.QuerySet):
         """Slots only where the user may read them: others' slots take no time and tell nothing."""
         return self if is_staff(user) else self.filter(~Q(kind=self.model.Kind.SLOT) | involving(user))
 
-    def admitting(self, lab_ids, application_id: int | None = None):
-        """Slots that are open for one of these labs or for the application: by name, or for anyone."""
+    def admitting(self, lab_ids, application_ids=()):
+        """Slots that are open for one of these labs or applications (ids, or a queryset of them): by name, or for
+        anyone."""
         labs, applications = self.model.slot_labs.through, self.model.slot_applications.through
         by_lab = labs.objects.filter(lab__in=lab_ids).values("booking_id")
-        by_application = applications.objects.filter(application=application_id).values("booking_id")
+        by_application = applications.objects.filter(application__in=application_ids).values("booking_id")
         named = labs.objects.values("booking_id"), applications.objects.values("booking_id")
         return self.filter(
             Q(pk__in=by_lab) | Q(pk__in=by_application) | ~(Q(pk__in=named[0]) | Q(pk__in=named[1]))
@@ -84,9 +85,7 @@ class BookingQuerySet(models.QuerySet):
         if not user.is_authenticated or user.is_service:
             return self.none()
         applications = self.model.application.field.related_model.objects.visible_to(user).values("pk")
-        by_application = self.model.slot_applications.through.objects.filter(application__in=applications)
-        open_slots = slots.admitting(user_lab_ids(user)).values("pk")
-        return slots.filter(Q(pk__in=open_slots) | Q(pk__in=by_application.values("booking_id")))
+        return slots.admitting(user_lab_ids(user), applications)
 
     def standing(self):
         """Not cancelled."""

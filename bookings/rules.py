@@ -172,7 +172,7 @@ def application_is_named(wish: Wish) -> None:
         return
     if not wish.changes("microscope_id", "kind", "application_id"):
         return
-    could = quotas.admitting(booking) if booking.start < booking.end else []
+    could = quotas.admitting(booking, wish.actor) if booking.start < booking.end else []
     if could:
         advice = f"Choose one of {', '.join(one.code for one in could)}."
     else:
@@ -230,7 +230,8 @@ def inside_a_slot(wish: Wish) -> None:
     if not (wish.takes_more_time or wish.changes("lab_id", "owner_id", "application_id")):
         return
     slots = Booking.objects.filter(microscope=booking.microscope_id, kind=Booking.Kind.SLOT).standing()
-    slots = slots.admitting(quotas.labs_of(booking), booking.application_id)
+    charged = [booking.application_id] if booking.application_id is not None else []
+    slots = slots.admitting(quotas.labs_of(booking), charged)
     if slots.filter(start__lte=booking.start, end__gte=booking.end).exists():
         return
     coming = slots.filter(end__gt=max(booking.start, wish.now)).order_by("start")[:3]
