@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from django.utils import timezone
 
 from bookings.models import Application, ApplicationQuota, Booking
+from people.models import User
 from people.querysets import user_lab_ids
 
 DAY = datetime.timedelta(days=1)
@@ -80,10 +81,17 @@ def has_days_left(application: Application, booking: Booking) -> bool:
     return left is None or days_charged(booking.start, booking.end) <= left
 
 
-def admitting(booking: Booking) -> list[Application]:
-    """The applications that this booking could be charged to, by code."""
-    candidates = Application.objects.filter(
-        pk__in=Application.labs.through.objects.filter(lab__in=labs_of(booking)).values("application"),
-        status=Application.Status.ACTIVE,
-    ).order_by("code")
+def admitting(booking: Booking, actor: User) -> list[Application]:
+    """The applications that this booking could be charged to, by code; of those that the actor may know.
+
+    Whoever books for a colleague neither reads of, nor spends, the days of a lab that is the colleague's alone.
+    """
+    candidates = (
+        Application.objects.visible_to(actor)
+        .filter(
+            pk__in=Application.labs.through.objects.filter(lab__in=labs_of(booking)).values("application"),
+            status=Application.Status.ACTIVE,
+        )
+        .order_by("code")
+    )
     return [one for one in candidates if covers(one, booking) and has_days_left(one, booking)]

@@ -93,7 +93,8 @@ def booking_create(
     collaborators, slot_labs, slot_applications = map(list, (collaborators, slot_labs, slot_applications))
     _check_times(booking)
     _check_slot(booking, slot_labs, slot_applications)
-    _charge(booking, choose=application is AUTOMATIC or booking.microscope.requires_application)
+    choose = application is AUTOMATIC or booking.microscope.requires_application
+    _charge(booking, actor=actor, choose=choose)
     overridden = _check(booking, actor=actor, override=override, now=now)
     rules.collaborators_are_known_to_actor(collaborators, actor=actor)
     booking.overridden = sorted(overridden)
@@ -144,7 +145,8 @@ def booking_update(
     if booking.kind != Booking.Kind.SLOT:
         opened = {"slot_labs": set(), "slot_applications": set()} if before.kind == Booking.Kind.SLOT else {}
     asked_anew = changes.keys() & {"microscope", "kind", "owner", "lab", "application"}
-    _charge(booking, choose=bool(asked_anew) and booking.microscope.requires_application)
+    choose = bool(asked_anew) and booking.microscope.requires_application
+    _charge(booking, actor=actor, choose=choose)
     if booking.application_id != before.application_id:
         changes["application"] = booking.application
     changed = [name for name in changes if _raw(booking, name) != _raw(before, name)]
@@ -251,14 +253,14 @@ def lock_microscopes(*microscopes: Microscope) -> dict[int, Microscope]:
     return {microscope.pk: microscope for microscope in rows}
 
 
-def _charge(booking: Booking, *, choose: bool) -> None:
+def _charge(booking: Booking, *, actor: User, choose: bool) -> None:
     """Choose the application where that is left to us, and hold its row, so that its quota is counted by one at a
     time.
 
     The microscope's lock holds the bookings that count; the application's holds its status, period and quotas.
     """
     if choose and booking.application_id is None and booking.kind == Booking.Kind.BOOKING:
-        could = quotas.admitting(booking) if booking.start < booking.end else []
+        could = quotas.admitting(booking, actor) if booking.start < booking.end else []
         booking.application = could[0] if len(could) == 1 else None
     if booking.application_id is not None:
         locked = Application.objects.select_for_update(no_key=True).filter(pk=booking.application_id).first()

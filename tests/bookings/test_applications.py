@@ -103,6 +103,23 @@ def test_the_hour_that_comes_twice_costs_a_day():
 # -- which application admits ------------------------------------------------------------------------------
 
 
+def test_who_books_for_a_colleague_spends_and_reads_of_nothing_of_their_other_labs(owner, lab):
+    colleague = MembershipFactory(lab=lab).user
+    other = LabFactory()
+    MembershipFactory(lab=other, user=owner)
+    application(other, code="OTHER-1")
+    free, asking = MicroscopeFactory(), MicroscopeFactory(requires_application=True)
+    times = {"start": at("03-12 09:00"), "end": at("03-12 18:00")}
+    assert booking_create(actor=colleague, owner=owner, microscope=free, **times).application is None
+    application(other, code="OTHER-2")
+    with pytest.raises(ValidationError) as refused:
+        booking_create(actor=colleague, owner=owner, microscope=asking, **times)
+    assert "OTHER" not in str(refused.value)
+    application(lab, code="OURS")
+    made = booking_create(actor=colleague, owner=owner, microscope=asking, **times)
+    assert made.application.code == "OURS"
+
+
 def test_it_is_charged_to_the_only_one_that_admits_it(owner, lab):
     microscope = MicroscopeFactory(requires_application=True)
     right = application(lab, microscope, 2, starts_on="2027-03-15", ends_on="2027-03-15")
