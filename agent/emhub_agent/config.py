@@ -14,17 +14,16 @@ and every problem is named.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .pictures import Pace
 from .readers import READERS
-from .readers.base import Reader
+from .readers.base import Reader, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -215,7 +214,7 @@ def _watch(table: dict[str, Any], where: str, default: dict, folder: str, proble
     if "program" not in table:
         problems.append(f"{where}: program is missing: one of {', '.join(READERS)}.")
     elif program is not None and program not in READERS:
-        problems.append(f"{where}: there is no program {program}{_nearest(program, READERS)}.")
+        problems.append(f"{where}: there is no program {program}{nearest(program, READERS)}.")
     place = values.get("place", "")
     if not place.strip() and ("place" not in table or "place" in values):
         problems.append(f"{where}: place is missing: the folder, file or address to read.")
@@ -223,7 +222,7 @@ def _watch(table: dict[str, Any], where: str, default: dict, folder: str, proble
     for name in held:
         if name not in PLACEHOLDERS:
             problems.append(
-                f"{where}: place has {{{name}}}, which nothing fills in{_nearest(name, PLACEHOLDERS)}."
+                f"{where}: place has {{{name}}}, which nothing fills in{nearest(name, PLACEHOLDERS)}."
             )
     session = values.get("session")
     if session is not None and held:
@@ -245,7 +244,7 @@ def _watch(table: dict[str, Any], where: str, default: dict, folder: str, proble
     reader = READERS.get(program or "")
     for name in settings if reader else ():
         if name not in reader.SETTINGS:
-            problems.append(f"{where}: {program} has no setting {name}{_nearest(name, reader.SETTINGS)}.")
+            problems.append(f"{where}: {program} has no setting {name}{nearest(name, reader.SETTINGS)}.")
     return Watch(
         program=program or "",
         place=_placed(place, folder),
@@ -279,7 +278,7 @@ def _checked(found: Mapping[str, Any], known: Mapping[str, type], where: str, pr
     prefix = f"{where}: " if where else ""
     for name, value in found.items():
         if name not in known:
-            problems.append(f"{prefix}there is no {name}{_nearest(name, known)}.")
+            problems.append(f"{prefix}there is no {name}{nearest(name, known)}.")
             continue
         kind = known[name]
         if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -295,15 +294,6 @@ def _in_range(value: float, limits: tuple[float, float], name: str, problems: li
     if not limits[0] <= value <= limits[1]:
         problems.append(f"{name} must be between {limits[0]:g} and {limits[1]:g}.")
     return value
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that was probably meant, as the end of a sentence."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    if close:
-        return f"; the nearest is {close[0]}"
-    names = ", ".join(known)
-    return f"; there is {names}" if names else "; there are none"
 
 
 def _reason(error: Exception) -> str:

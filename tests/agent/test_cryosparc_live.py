@@ -402,6 +402,7 @@ def test_nobody_there_is_said(live):
         ("http://me:secret@cryosparc.example.org", {"project": "P3"}, "without user and password"),
         ("http://cryosparc.example.org:39000", {}, "Give the project's uid"),
         ("http://cryosparc.example.org:39000", {"project": "P3", "password": "x"}, "no setting password"),
+        ("http://cryosparc.example.org:39000", {"project": "P3", "coordinates": "no"}, "true or false"),
     ],
 )
 def test_settings_are_checked(place, chosen, words):

@@ -935,7 +935,7 @@ class TestLinks:
         assert [row["motion_total"] for row in news.micrographs.values()] == [5.0, 5.5]
 
     def test_it_must_be_true_or_false(self, tmp_path):
-        with pytest.raises(ReaderError, match="follow_links must be true or false"):
+        with pytest.raises(ReaderError, match=r"follow_links is .*; it must be true or false"):
             look(tmp_path, settings={"follow_links": "yes"})
         with pytest.raises(ReaderError, match="no setting folow_links"):
             look(tmp_path, settings={"folow_links": True})

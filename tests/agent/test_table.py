@@ -227,8 +227,8 @@ def test_values_that_look_like_numbers_and_are_none(path, caplog, field, value):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"colums": {}}, r"no setting colums \(did you mean columns\?\)"),
-        ({"columns": {"defocusu": "df1"}}, r"names defocusu, which is no field \(did you mean defocus_u\?\)"),
+        ({"colums": {}}, "no setting colums; the nearest is columns"),
+        ({"columns": {"defocusu": "df1"}}, "names defocusu, which is no field; the nearest is defocus_u"),
         ({"columns": {}}, "Say which columns the table has"),
         ({"columns": ["df1"]}, "The setting columns is a map"),
         ({"columns": {"defocus_u": 3}}, "gives no column for defocus_u"),
@@ -245,7 +245,7 @@ def test_values_that_look_like_numbers_and_are_none(path, caplog, field, value):
         ({"width": 1.5}, "width is a whole number"),
         ({"parameters": 3}, "parameters is a map"),
         ({"finished_after": 0}, "finished_after is a number of minutes above 0"),
-        ({"follow_links": "no"}, "follow_links is true or false"),
+        ({"follow_links": "no"}, "follow_links is 'no'; it must be true or false"),
         ({"pictures": {"classes": "x"}}, "names classes, which is no field"),
     ],
 )
@@ -255,10 +255,10 @@ def test_a_setting_that_is_not_right_is_named(path, wrong, message):
 
 
 def test_a_table_without_its_columns_is_said_with_the_nearest(path, caplog):
-    with pytest.raises(ReaderError, match=r"no column movie to name the movies \(did you mean Movie\?\)"):
+    with pytest.raises(ReaderError, match="no column movie to name the movies; the nearest is Movie"):
         reader(path, as_csv().replace(b"movie", b"Movie", 1)).look()
     assert len(look(reader(path, as_csv().replace(b"fit", b"fit_A", 1))).micrographs) == 7
-    assert "it has no column fit for ctf_resolution (did you mean fit_A?)" in caplog.text
+    assert "it has no column fit for ctf_resolution; the nearest is fit_A" in caplog.text
     with pytest.raises(ReaderError, match="There is no file"):
         TableReader(str(path) + "x", settings=MAP)
 

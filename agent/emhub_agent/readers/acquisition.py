@@ -28,7 +28,7 @@ from .. import epu, mdoc, movies
 from ..client import moment
 from ..clock import Clock
 from ..names import place as place_in
-from .base import Complaints, Reader, ReaderError, SessionNews
+from .base import Complaints, Reader, ReaderError, SessionNews, flag
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class AcquisitionReader(Reader):
     }
 
     def __init__(self, place: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
-        self._read_settings(dict(settings or {}))
+        self._read_settings(self.checked(settings))
         self.root = os.path.abspath(place)
         if not os.path.isdir(self.root):
             raise ReaderError(f"{place} is no folder that can be read.")
@@ -182,20 +182,10 @@ class AcquisitionReader(Reader):
         self._is_away = False
 
     def _read_settings(self, settings: dict[str, Any]) -> None:
-        for name in settings:
-            if name not in self.SETTINGS:
-                raise ReaderError(f"There is no setting {name}; there are {', '.join(self.SETTINGS)}.")
-
         def one_of(name: str, *choices: str) -> str:
             value = settings.get(name, choices[0])
             if value not in choices:
                 raise ReaderError(f"{name} is {value!r}; it must be {' or '.join(choices)}.")
-            return value
-
-        def flag(name: str, default: bool) -> bool:
-            value = settings.get(name, default)
-            if not isinstance(value, bool):
-                raise ReaderError(f"{name} is {value!r}; it must be true or false.")
             return value
 
         def texts(name: str) -> list[str]:
@@ -209,11 +199,11 @@ class AcquisitionReader(Reader):
             self.clock = Clock(settings.get("time_zone"))
         except (ValueError, TypeError) as error:
             raise ReaderError(f"time_zone: {error}") from error
-        self._overwrites = flag("overwrite", False)
+        self._overwrites = flag(settings, "overwrite")
         self._keeps_gone = one_of("counters", "seen", "present") == "seen"
         self._by_path = one_of("names", "file", "path") == "path"
-        self._follows_links = flag("follow_links", False)
-        self._uses_file_times = flag("file_times", True)
+        self._follows_links = flag(settings, "follow_links")
+        self._uses_file_times = flag(settings, "file_times", True)
         self._metadata, self._skipped = texts("metadata"), texts("skip")
         self._settled = settings.get("settled", 30)
         if isinstance(self._settled, bool) or not isinstance(self._settled, (int, float)):

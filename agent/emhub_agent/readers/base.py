@@ -7,11 +7,12 @@ site's REST contract. It never writes into what it reads, and follows no link ou
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Callable
@@ -189,6 +190,23 @@ class Folder:
         return full
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that was probably meant, else all there are, as the end of a sentence."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; the nearest is {close[0]}"
+    return f"; there is {', '.join(known)[:500]}" if known else "; there are none"
+
+
+def flag(settings: Mapping[str, Any], name: str, default: bool = False) -> bool:
+    """Return a setting that is true or false. Raises ReaderError where it is neither."""
+    value = settings.get(name, default)
+    if not isinstance(value, bool):
+        raise ReaderError(f"The setting {name} is {value!r}; it must be true or false.")
+    return value
+
+
 #: So many complaints are remembered; months of looks must fill neither memory nor the log.
 MOST_COMPLAINTS = 10_000
 
@@ -234,6 +252,14 @@ class Reader(ABC):
     @abstractmethod
     def __init__(self, place: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
         """Raises ReaderError where the place or a setting is not right."""
+
+    @classmethod
+    def checked(cls, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the settings as a dictionary. Raises ReaderError for one that the reader does not have."""
+        for name in settings or ():
+            if name not in cls.SETTINGS:
+                raise ReaderError(f"There is no setting {name}{nearest(name, cls.SETTINGS)}.")
+        return dict(settings or {})
 
     def resume(self, session: Mapping[str, Any]) -> None:  # noqa: B027 (most readers need not know)
         """Be told before the first look what the site has of the session, by the REST contract's names."""

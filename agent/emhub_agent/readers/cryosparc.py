@@ -40,6 +40,7 @@ from .base import (
     ReaderError,
     RunNews,
     Signature,
+    flag,
     signature,
 )
 
@@ -719,12 +720,7 @@ class CryosparcReader(Reader):
     SETTINGS: Mapping[str, str] = {"follow_links": "true to read also what links in the project lead to"}
 
     def __init__(self, place: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
-        settings = dict(settings or {})
-        follow = settings.pop("follow_links", False)
-        if settings:
-            raise ReaderError(f"CryoSPARC has no setting {sorted(settings)[0]}.")
-        if not isinstance(follow, bool):
-            raise ReaderError("The setting follow_links is true or false.")
+        follow = flag(self.checked(settings), "follow_links")
         root = os.path.abspath(place)
         if not os.path.isdir(root):
             raise ReaderError(f"There is no folder {place}.")

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from .. import bson, cs
-from .base import ClassSet, Deferred, Event, Picture, Reader, ReaderError, RunNews
+from .base import ClassSet, Deferred, Event, Picture, Reader, ReaderError, RunNews, flag
 from .cryosparc import MOST_PICKS, movie_name, name_of_micrograph
 
 log = logging.getLogger(__name__)
@@ -119,19 +119,10 @@ class Version5(Server):
             after = found[-1].id
 
     def file(self, project: str, path: str) -> bytes:
-        return self._bytes(partial(self.cs.download_file, project, path))
+        return _saved(partial(self.cs.download_file, project, path))
 
     def asset(self, name: str) -> bytes:
-        return self._bytes(lambda target: self.cs.api.assets.download(name).save(target))
-
-    @staticmethod
-    def _bytes(save: Any) -> bytes:
-        target = io.BytesIO()
-        try:
-            _asked(partial(save, target))
-        except Trouble as error:
-            raise OSError(str(error)) from error
-        return target.getvalue()
+        return _saved(lambda target: self.cs.api.assets.download(name).save(target))
 
 
 class Version4(Server):
@@ -172,20 +163,20 @@ class Version4(Server):
             yield from (row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
 
     def file(self, project: str, path: str) -> bytes:
-        target = io.BytesIO()
-        try:
-            _asked(partial(self.cs.download_file, project, path, target))
-        except Trouble as error:
-            raise OSError(str(error)) from error
-        return target.getvalue()
+        return _saved(partial(self.cs.download_file, project, path))
 
     def asset(self, name: str) -> bytes:
-        target = io.BytesIO()
-        try:
-            _asked(partial(self.cs.download_asset, name, target))
-        except Trouble as error:
-            raise OSError(str(error)) from error
-        return target.getvalue()
+        return _saved(partial(self.cs.download_asset, name))
+
+
+def _saved(save: Any) -> bytes:
+    """Return what the library saves into the file it is given. Raises OSError."""
+    target = io.BytesIO()
+    try:
+        _asked(partial(save, target))
+    except Trouble as error:
+        raise OSError(str(error)) from error
+    return target.getvalue()
 
 
 def _asked(call: Any) -> Any:
@@ -331,10 +322,7 @@ class CryosparcLiveReader(Reader):
     }
 
     def __init__(self, place: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
-        settings = dict(settings or {})
-        for name in settings:
-            if name not in self.SETTINGS:
-                raise ReaderError(f"CryoSPARC Live has no setting {name}.")
+        settings = self.checked(settings)
         parts = urlsplit(place)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise ReaderError(
@@ -348,7 +336,7 @@ class CryosparcLiveReader(Reader):
         chosen = settings.get("session") or ""
         names = chosen if isinstance(chosen, list) else str(chosen).split(",")
         self.chosen = {str(name).strip() for name in names if str(name).strip()}
-        self.with_coordinates = settings.get("coordinates", True) is not False
+        self.with_coordinates = flag(settings, "coordinates", True)
         self._email = str(settings.get("email") or os.environ.get(EMAIL) or "") or None
         self._password = _secret(settings, "password_file", PASSWORD)
         self._license = _secret(settings, "license_file", LICENSE)

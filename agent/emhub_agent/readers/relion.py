@@ -32,6 +32,7 @@ from .base import (
     RunNews,
     SessionNews,
     Signature,
+    flag,
     signature,
 )
 from .relion_pipeline import PIPELINE, Job, Pipeline, Scheme, job_of, stem_of, without_job
@@ -292,17 +293,12 @@ class RelionReader(Reader):
     }
 
     def __init__(self, path: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
-        for name in settings or ():
-            if name not in self.SETTINGS:
-                raise ReaderError(f"RELION has no setting {name}.")
-        follow_links = (settings or {}).get("follow_links", False)
-        if not isinstance(follow_links, bool):
-            raise ReaderError("follow_links must be true or false.")
-        hours = (settings or {}).get("silent_hours", 6)
+        chosen = self.checked(settings)
+        hours = chosen.get("silent_hours", 6)
         if isinstance(hours, bool) or not isinstance(hours, (int, float)) or not 0 < hours <= 10_000:
-            raise ReaderError("silent_hours must be a number of hours above 0.")
+            raise ReaderError(f"The setting silent_hours is {hours!r}; it must be a number of hours above 0.")
         self.silence = hours * 3600.0
-        self.folder = Folder(path, follow_links)
+        self.folder = Folder(path, flag(chosen, "follow_links"))
         self.root = self.folder.root
         if not os.path.isdir(self.root):
             raise ReaderError(f"There is no folder {path}.")

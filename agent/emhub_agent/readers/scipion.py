@@ -37,6 +37,7 @@ from .base import (
     ReaderError,
     RunNews,
     SessionNews,
+    flag,
 )
 from .scipion_project import BOOKKEEPING, STATUSES, Output, Project, Protocol, Tree, number, plain, size_of
 from .scipion_sets import (
@@ -104,12 +105,7 @@ class ScipionReader(Reader):
     }
 
     def __init__(self, place: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
-        settings = dict(settings or {})
-        follow_links = settings.pop("follow_links", False)
-        for name in settings:
-            raise ReaderError(f"Scipion has no setting {name}; it has {', '.join(self.SETTINGS)}.")
-        if not isinstance(follow_links, bool):
-            raise ReaderError("The setting follow_links is either true or false.")
+        follow_links = flag(self.checked(settings), "follow_links")
         if os.path.basename(place) == PROJECT and os.path.isfile(place):
             place = os.path.dirname(os.path.abspath(place))
         if not os.path.isdir(place):

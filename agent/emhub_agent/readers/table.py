@@ -9,7 +9,6 @@ earlier ones and replace them.
 from __future__ import annotations
 
 import csv
-import difflib
 import json
 import logging
 import math
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from ..names import places
-from .base import Folder, OutsideError, Pictures, Reader, ReaderError, RunNews, SessionNews
+from .base import Folder, OutsideError, Pictures, Reader, ReaderError, RunNews, SessionNews, flag, nearest
 
 log = logging.getLogger(__name__)
 
@@ -165,10 +164,7 @@ class TableReader(Reader):
     }
 
     def __init__(self, place: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
-        settings = dict(settings or {})
-        for name in settings:
-            if name not in self.SETTINGS:
-                raise ReaderError(f"A table has no setting {name}{_nearest(name, self.SETTINGS)}.")
+        settings = self.checked(settings)
         self.path = os.path.abspath(place)
         if not os.path.isfile(self.path):
             raise ReaderError(f"There is no file {place}.")
@@ -219,7 +215,7 @@ class TableReader(Reader):
             raise ReaderError("The setting header is a list of the columns' names.")
         self.header = list(header) if header else None
         self.comment = self._plain(settings, "comment", str)
-        follow_links = self._plain(settings, "follow_links", bool) or False
+        follow_links = flag(settings, "follow_links")
         folder = self._plain(settings, "folder", str) or os.path.dirname(self.path)
         self.folder = Folder(os.path.join(os.path.dirname(self.path), folder), follow_links)
         minutes = self._plain(settings, "finished_after", float)
@@ -252,7 +248,7 @@ class TableReader(Reader):
         for field, value in found.items():
             if field not in known:
                 raise ReaderError(
-                    f"The setting {name} names {field}, which is no field{_nearest(field, known)}."
+                    f"The setting {name} names {field}, which is no field{nearest(field, known)}."
                 )
             if kind is str and not (isinstance(value, str) and value):
                 raise ReaderError(f"The setting {name} gives no column for {field}.")
@@ -265,7 +261,7 @@ class TableReader(Reader):
         value = settings.get(name)
         if value is None:
             return None
-        words = {str: "text", bool: "true or false", float: "a number", int: "a whole number"}
+        words = {str: "text", float: "a number", int: "a whole number"}
         if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
             value = str(value)  # a version is often a number
         is_right = _is_number(value) if kind is float else isinstance(value, kind)
@@ -532,14 +528,14 @@ class TableReader(Reader):
         if layout is None or layout.header is None:
             return
         if self.name not in layout.places:
-            text = f"it has no column {self.name} to name the movies{_nearest(self.name, layout.places)}"
+            text = f"it has no column {self.name} to name the movies{nearest(self.name, layout.places)}"
             if not self._was_checked:
                 self._state = None
-                raise ReaderError(f"{self.path}: {text}; its columns are {', '.join(layout.header)[:300]}.")
+                raise ReaderError(f"{self.path}: {text}.")
             self.warn(text)
         for field, column in (*self.columns.items(), *self.pictures.items()):
             if column not in layout.places:
-                self.warn(f"it has no column {column} for {field}{_nearest(column, layout.places)}")
+                self.warn(f"it has no column {column} for {field}{nearest(column, layout.places)}")
         self._was_checked = True
 
     # what is told
@@ -621,9 +617,3 @@ def _points(value: Any) -> list[list[float]]:
             raise ValueError("no list of [x, y]")
         points.append([float(point[0]), float(point[1])])
     return points
-
-
-def _nearest(name: object, known: Iterable[str]) -> str:
-    """Return ``; did you mean ...?`` for a name that is not known."""
-    found = difflib.get_close_matches(str(name), list(known), 1)
-    return f" (did you mean {found[0]}?)" if found else ""
