@@ -13,9 +13,9 @@ from django.views.generic import TemplateView, View
 
 from bookings import access, calendar, kept
 from bookings.models import Booking
-from bookings.rules import OVERLAPS, broken_rules, span
+from bookings.rules import OVERLAPS, broken_rules
 from bookings.series import SCOPES, THIS
-from bookings.views import BookingCreateView, and_others
+from bookings.views import BookingCreateView, and_others, in_words
 from people import words
 from people.models import Preferences
 from people.services import calendar_remember
@@ -215,10 +215,7 @@ class CalendarMoveView(View):
             status = 409 if broken and broken <= OVERLAPS else 400
             return answer({"detail": " ".join(error.messages)}, status)
         booking, *others = moved
-        when = span(booking.start, booking.end)
-        return answer(
-            {"detail": f"Moved. {booking.microscope} is booked from {when}.{and_others(len(others))}"}
-        )
+        return answer({"detail": f"Moved. {in_words(booking)}{and_others(len(others))}"})
 
     def _booking(self, pk) -> Booking:
         booking = Booking.objects.visible_to(self.request.user).with_people().filter(pk=pk).first()

@@ -366,6 +366,13 @@ def test_an_edge_that_was_left_alone_keeps_its_exact_moment(client, booking, per
     assert (booking.start, booking.end) == (exact, at(2, 20))
 
 
+def test_moved_upkeep_is_told_as_what_it_is(client, booking, staff):
+    Booking.objects.filter(pk=booking.pk).update(kind="downtime")
+    client.force_login(staff)
+    told = move(client, booking, end=wall(at(2, 20))).json()["detail"]
+    assert told.startswith("Moved. Krios 1 has downtime from ")
+
+
 def test_a_booking_in_the_repeated_hour_can_be_moved_at_its_other_edge(client, booking, person):
     # 02:30 by summer time, which comes again an hour later.
     start, end = utc(2027, 10, 31, 0, 30), utc(2027, 10, 31, 8)
