@@ -41,7 +41,7 @@ def count_cryosparc(root: Path) -> int:
 
 
 def change_cryosparc(root: Path, first: int, count: int, picks: int) -> int:
-    """Reject so many more micrographs: a job done again, after which all of the project is compared."""
+    """Reject so many more micrographs: a job done again, whose tables are read whole."""
     accepted, rejected = (np.load(root / f"J4/exposures_{word}.cs") for word in ("accepted", "rejected"))
     for word, rows in (
         ("accepted", accepted[count:]),
