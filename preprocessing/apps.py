@@ -6,9 +6,12 @@ class PreprocessingConfig(AppConfig):
     verbose_name = "Preprocessing"
 
     def ready(self):
-        from preprocessing import archive, completion, deletion
+        from django.db.backends.signals import connection_created
+
+        from preprocessing import archive, completion, deletion, row_arrays
         from sessions_app import lifecycle
 
+        connection_created.connect(row_arrays.prepare, dispatch_uid="preprocessing.row_arrays")
         lifecycle.register(
             count=deletion.losses,
             delete=deletion.delete,

@@ -82,7 +82,7 @@ class Reading:
         return f'"{tag_of(parts)}"'
 
     def table(self) -> packed.Table | None:
-        return None if self.run is None else packed.table(self.run)
+        return None if self.run is None else packed.table(self.run, pack=False)
 
     def verdict(self) -> dict:
         return verdict(

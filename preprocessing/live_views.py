@@ -2,6 +2,7 @@
 
 import gzip
 import math
+from functools import partial
 
 import orjson
 from django.conf import settings
@@ -12,7 +13,7 @@ from django.urls import reverse
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.generic import TemplateView, View
 
-from preprocessing import archive, live, polls, tabs, where
+from preprocessing import archive, live, packed, polls, tabs, where
 from preprocessing.reduction import View as Look
 from preprocessing.session_limits import session_limits_change
 from preprocessing.state import RELATED, limits_of
@@ -201,6 +202,10 @@ class LiveData(JSONView):
             response = HttpResponseNotModified()
         else:
             response = json_response(reading.answer(after, axis), request=request)
+            table = reading.table()
+            if table is not None and table.wants_packing:
+                # Once the answer is on its way: who looks first at a long run has waited for its rows already.
+                response._resource_closers.append(partial(packed.table, reading.run))
         response["ETag"] = reading.etag
         return response
 

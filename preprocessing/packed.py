@@ -21,6 +21,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Max
 from django.db.models.functions import Coalesce
 
+from preprocessing import row_arrays
 from preprocessing.histograms import MEASURED_FIELDS, MEASURES
 from preprocessing.models import ArchivedRows, PackedColumns, ProcessingRun
 from sessions_app.models import Session
@@ -35,8 +36,6 @@ KEPT = 100
 #: Changed whenever DTYPE is: chunks of another layout are not read.
 LAYOUT = 1
 
-PICTURE, SPECTRUM, REJECTED, ACCEPTED_BY_HAND, REJECTED_BY_HAND = 1, 2, 4, 8, 16
-PLACES = ("stage_x", "stage_y", "beam_shift_x", "beam_shift_y")
 DTYPE = np.dtype(
     [
         ("id", "<i8"),
@@ -47,18 +46,16 @@ DTYPE = np.dtype(
         ("flags", "u1"),
         ("grid_square", "<i4"),
         ("foil_hole", "<i4"),
-        *((name, "<f4") for name in (*PLACES, *MEASURED_FIELDS)),
+        *((name, "<f4") for name in (*row_arrays.PLACES, *MEASURED_FIELDS)),
     ]
 )
 TEXTS = ("grid_square", "foil_hole")
+# Bits of `flags`.
+PICTURE, SPECTRUM, REJECTED = row_arrays.PICTURE, row_arrays.SPECTRUM, row_arrays.REJECTED
+ACCEPTED_BY_HAND, REJECTED_BY_HAND = row_arrays.ACCEPTED_BY_HAND, row_arrays.REJECTED_BY_HAND
 # What float32 keeps of a value: so that 2.8 is 2.8 again and falls into the same bin as the row's own.
 _DECIMALS = {"defocus_u": 2, "defocus_v": 2}
 _USUAL_DECIMALS = 4
-
-_EPOCH = {
-    "sqlite": "CAST(strftime('%%s', {0}) AS INTEGER)",
-    "postgresql": "floor(extract(epoch FROM {0}))",
-}
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,10 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def wants_packing(self) -> bool:
+        return self.unpacked >= UNPACKED and "packing tried" not in self.kept
 
     @property
     def nbytes(self) -> int:
@@ -155,12 +156,17 @@ _lock = threading.Lock()
 _turns = [threading.Lock() for _ in range(64)]
 
 
-def table(run: ProcessingRun) -> Table:
-    """The run's rows as of its revision, as `run` was read, or later."""
+def table(run: ProcessingRun, *, pack: bool = True) -> Table:
+    """The run's rows as of its revision, as `run` was read, or later.
+
+    With `pack` the database's chunks are brought up to date where that is due; who answers a waiting reader leaves
+    it for after the answer.
+    """
     # A number may be given anew after a database was restored; the moment of its making is not.
     key = (connection.alias, run.pk, run.created_at)
     found = _recall(key)
-    if found is not None and found.revision >= run.revision and len(found) >= run.micrographs:
+    current = found is not None and found.revision >= run.revision and len(found) >= run.micrographs
+    if current and not (pack and found.wants_packing):
         return found
     with _turns[run.pk % len(_turns)]:
         found = _recall(key)
@@ -169,7 +175,9 @@ def table(run: ProcessingRun) -> Table:
         if len(found) != run.micrographs and found.revision <= run.revision:
             # Rows went, which only a restore or somebody at the database's own prompt does.
             found = _updated(Table(-1, np.empty(0, DTYPE)), run)
-        if found.unpacked >= UNPACKED:
+        if pack and found.wants_packing:
+            # Once: where another process has gone further, what it wrote is as good.
+            found.kept["packing tried"] = True
             found = _pack(run, found)
         _keep(key, found)
     return found
@@ -217,55 +225,28 @@ def _keep(key: tuple, found: Table) -> None:
             total -= _tables.popitem(last=False)[1].nbytes
 
 
-def _changed(run: ProcessingRun, after: int) -> list[tuple]:
-    """Rows changed since revision `after` in the order of DTYPE, texts as texts."""
-    epoch = _EPOCH[connection.vendor]
-    columns = ", ".join(
-        [
-            "m.id",
-            "m.exposure_id",
-            "m.revision",
-            epoch.format("e.acquired_at"),
-            epoch.format("m.created_at"),
-            f"CASE WHEN m.micrograph_image <> '' THEN {PICTURE} ELSE 0 END"
-            f" + CASE WHEN m.psd_image <> '' THEN {SPECTRUM} ELSE 0 END"
-            f" + CASE WHEN m.rejected THEN {REJECTED} ELSE 0 END"
-            f" + CASE e.verdict WHEN 'accepted' THEN {ACCEPTED_BY_HAND}"
-            f" WHEN 'rejected' THEN {REJECTED_BY_HAND} ELSE 0 END",
-            "e.grid_square",
-            "e.foil_hole",
-            *(f"e.{name}" for name in PLACES),
-            *(f"m.{name}" for name in MEASURED_FIELDS),
-        ]
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {columns} FROM preprocessing_micrograph m "  # noqa: S608 (names of our own columns)
-            "JOIN preprocessing_exposure e ON e.id = m.exposure_id "
-            "WHERE m.run_id = %s AND m.revision > %s ORDER BY m.id",
-            [run.pk, after],
-        )
-        return cursor.fetchall()
+def _changed(run: ProcessingRun, after: int) -> tuple[np.ndarray, list[str], list[str]]:
+    """Rows changed since revision `after`, ascending by id, with their grid squares and foil holes."""
+    return row_arrays.changed(run.pk, after)
 
 
 def _updated(old: Table, run: ProcessingRun) -> Table:
     """The table with every row that changed since its revision."""
-    changed = _changed(run, old.revision)
-    if not changed:
+    changed, *of_changed = _changed(run, old.revision)
+    if not len(changed):
         return Table(run.revision, old.rows, old.texts, old.dirty, old.unpacked, old.packed, kept=old.kept)
     texts = list(old.texts)
     codes = {text: code for code, text in enumerate(texts)}
-    first, last = (DTYPE.names.index(name) for name in TEXTS)
-
-    def code(text: str) -> int:
-        if text not in codes:
-            codes[text] = len(texts)
-            texts.append(text)
-        return codes[text]
-
-    fresh = np.array(
-        [(*row[:first], code(row[first]), code(row[last]), *row[last + 1 :]) for row in changed], dtype=DTYPE
-    )
+    fresh = np.empty(len(changed), DTYPE)
+    with np.errstate(over="ignore"):  # What is too much for float32 is infinite there.
+        for name in changed.dtype.names:
+            fresh[name] = changed[name]
+    for name, own in zip(TEXTS, of_changed, strict=True):
+        for text in dict.fromkeys(own):
+            if text not in codes:
+                codes[text] = len(texts)
+                texts.append(text)
+        fresh[name] = [codes[text] for text in own]
     known = old.rows["id"]
     places = np.searchsorted(known, fresh["id"])
     there = places < len(known)

@@ -13,9 +13,17 @@ from django.urls import reverse
 from django.utils import timezone
 
 from people.models import AuditEntry
-from preprocessing import ingest, live, polls, reduction
+from preprocessing import ingest, live, packed, polls, reduction
 from preprocessing.identity import identity
-from preprocessing.models import ClassAverage, Micrograph, MicroscopeLimits, ProcessingRun, SessionLimits
+from preprocessing.live_views import LiveData
+from preprocessing.models import (
+    ClassAverage,
+    Micrograph,
+    MicroscopeLimits,
+    PackedColumns,
+    ProcessingRun,
+    SessionLimits,
+)
 from preprocessing.state import RELATED, state_of
 from sessions_app.models import Session, SessionSummary
 from tests.factories import (
@@ -662,8 +670,46 @@ class TestCost:
         report(open_run(session), *movies(0, 5))
         queries = self.queries(client, session)
         assert queries
-        assert all(sql.lstrip().upper().startswith("SELECT") for sql in queries)
+        reads = ("SELECT", "COPY (SELECT")
+        assert all(sql.lstrip().upper().startswith(reads) for sql in queries)
+        assert not any(" FROM STDIN" in sql.upper() for sql in queries)
         assert not any("FOR UPDATE" in sql.upper() for sql in queries)
+
+    def test_who_looks_first_at_many_rows_does_not_wait_until_they_are_packed(
+        self, client, session, owner, monkeypatch, rf
+    ):
+        monkeypatch.setattr(packed, "UNPACKED", 10)
+        run = open_run(session)
+        report(run, *movies(0, 30))
+        packed.forget()
+        client.get(reverse("preprocessing:live", args=[session.name]))
+        assert not PackedColumns.objects.exists()
+        request = rf.get(reverse("preprocessing:live-data", args=[session.name]))
+        request.user, request.session = owner, client.session
+        answer = LiveData.as_view()(request, name=session.name)
+        assert len(answer.content) > 500
+        assert not PackedColumns.objects.exists()
+        for after in answer._resource_closers:  # All of it would close the test's connection too.
+            after()
+        assert PackedColumns.objects.filter(run=run).count() == 1
+        packed.forget()
+        assert ask(client, session).json()["micrographs"]["total"] == 30
+
+    def test_packing_that_failed_is_not_tried_with_every_look(self, session, monkeypatch):
+        monkeypatch.setattr(packed, "UNPACKED", 10)
+        tried = []
+        monkeypatch.setattr(packed, "_pack", lambda run, table: tried.append(run) or table)
+        run = open_run(session)
+        report(run, *movies(0, 30))
+        run.refresh_from_db()
+        packed.forget()
+        for _ in range(3):
+            packed.table(run)
+        assert len(tried) == 1
+        report(run, *movies(30, 1))
+        run.refresh_from_db()
+        packed.table(run)
+        assert len(tried) == 2
 
 
 class TestShortWay:

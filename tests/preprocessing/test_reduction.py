@@ -6,18 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from django.core.management import call_command
-from django.db import connection
 from django.utils import timezone
 
-from preprocessing import ingest, packed, reduction, verdict
-from preprocessing.histograms import MEASURES
+from preprocessing import ingest, packed, reduction, row_arrays, verdict
+from preprocessing.histograms import MEASURED_FIELDS, MEASURES
 from preprocessing.identity import identity
 from preprocessing.models import Micrograph, PackedColumns, ProcessingRun
 from preprocessing.reduction import View
 from preprocessing.state import RELATED, state_of
 from preprocessing.verdict import bounds_of
 from sessions_app.models import Session
-from tests.factories import FinishedSessionFactory, SessionFactory
+from tests.factories import ExposureFactory, FinishedSessionFactory, MicrographFactory, SessionFactory
 
 NAN = float("nan")
 NO_LIMITS = SimpleNamespace(
@@ -230,6 +229,91 @@ def held(found) -> dict:
     return plain | texts | {"id": found.rows["id"].tolist(), "revision": found.rows["revision"].tolist()}
 
 
+class TestRowArrays:
+    """What the database packs is what the rows say, to the last bit."""
+
+    PLACES = ("", "77", "Grid square ñ 7", "tab\there\\n", "x" * 60)
+
+    def fill(self, run, count=60):
+        random = np.random.default_rng(5)
+        now = timezone.now().replace(microsecond=999_999)
+        for number in range(count):
+            exposure = ExposureFactory(
+                session=run.session,
+                acquired_at=None if number % 5 == 0 else now - datetime.timedelta(seconds=number / 3),
+                grid_square=self.PLACES[number % 5],
+                foil_hole=self.PLACES[number // 5 % 5],
+                verdict=("", "accepted", "rejected")[number % 3],
+                **{name: None if number % 4 == 0 else random.normal() * 100 for name in row_arrays.PLACES},
+            )
+            values = {
+                name: None
+                if random.random() < 0.3
+                else float(random.normal() * 10.0 ** random.integers(-6, 7))
+                for name in MEASURED_FIELDS
+            }
+            values["particles"] = None if number % 7 == 0 else number * 1000
+            MicrographFactory(
+                run=run,
+                exposure=exposure,
+                revision=number * 37 % count + 1,
+                rejected=(None, True, False)[number % 3],
+                micrograph_image="m.png" if number % 2 else "",
+                psd_image="p.png" if number % 3 == 0 else "",
+                **values,
+            )
+
+    def rows(self, run, after):
+        found = Micrograph.objects.filter(run=run, revision__gt=after).select_related("exposure")
+        for row in found.order_by("pk"):
+            exposure = row.exposure
+            flags = packed.PICTURE * bool(row.micrograph_image) + packed.SPECTRUM * bool(row.psd_image)
+            flags += packed.REJECTED * bool(row.rejected)
+            flags += {"accepted": packed.ACCEPTED_BY_HAND, "rejected": packed.REJECTED_BY_HAND}.get(
+                exposure.verdict, 0
+            )
+            yield (
+                {
+                    "id": row.pk,
+                    "exposure": exposure.pk,
+                    "revision": row.revision,
+                    "flags": flags,
+                    "acquired": exposure.acquired_at and int(exposure.acquired_at.timestamp()),
+                    "reported": int(row.created_at.timestamp()),
+                    **{name: getattr(exposure, name) for name in row_arrays.PLACES},
+                    **{name: getattr(row, name) for name in MEASURED_FIELDS},
+                },
+                (exposure.grid_square, exposure.foil_hole),
+            )
+
+    @pytest.mark.parametrize("after", [-1, 0, 41, 60])
+    def test_every_column_of_every_changed_row(self, run, after):
+        self.fill(run)
+        self.fill(ingest.open_run(run.session_id, key="other", software="RELION")[0], 3)
+        found, squares, holes = row_arrays.changed(run.pk, after)
+        plain = [
+            {
+                name: None if value != value else value
+                for name, value in zip(found.dtype.names, row, strict=True)
+            }
+            for row in found.tolist()
+        ]
+        stored = list(self.rows(run, after))
+        assert len(plain) == 60 - max(after, 0)
+        assert plain == [row for row, _ in stored]
+        assert list(zip(squares, holes, strict=True)) == [texts for _, texts in stored]
+
+    def test_what_float32_cannot_hold_spoils_no_table(self, run):
+        MicrographFactory(run=run, revision=1, motion_total=1e300)
+        MicrographFactory(run=run, revision=2, motion_total=3.5)
+        assert packed.from_rows(again(run)).rows["motion_total"].tolist() == [np.inf, 3.5]
+
+    def test_while_another_query_is_under_way(self, run):
+        self.fill(run, 4)
+        for _ in Micrograph.objects.iterator(chunk_size=1):
+            assert len(row_arrays.changed(run.pk, 0)[0]) == 4
+
+
 class TestTable:
     def post(self, run, first, count, **values):
         names = [f"FoilHole_{n // 3}_Data_1_2_{n:05}.tiff" for n in range(first, first + count)]
@@ -271,7 +355,7 @@ class TestTable:
         changed = packed._changed
         monkeypatch.setattr(packed, "_changed", lambda *args: read.append(changed(*args)) or read[-1])
         assert held(packed.table(again(run))) == stored(run)
-        assert [len(rows) for rows in read] == [4]
+        assert [len(rows) for rows, *_ in read] == [4]
 
     def test_chunks_are_written_again_only_where_rows_changed(self, run, monkeypatch):
         monkeypatch.setattr(packed, "CHUNK", 8)
@@ -351,7 +435,6 @@ class TestTable:
         found = packed.table(now)
         counts = reduction.counts(found, found.order, ["ctf_resolution"])
         assert counts["ctf_resolution"] == now.histograms["ctf_resolution"]
-        assert connection.vendor in packed._EPOCH
 
 
 # -- The verdict ---------------------------------------------------------------------------------------------
