@@ -34,9 +34,9 @@ def revised(booking: Booking) -> datetime.datetime:
 
 
 def sequence(booking: Booking, moment: datetime.datetime) -> int:
-    """The revision as of the moment. It must grow with every change, or programs keep what they have: the seconds
-    since the booking was made only grow."""
-    return max(0, int((moment - booking.created_at).total_seconds()))
+    """The revision as of the moment. It must grow with every change, or programs keep what they have: the tenths of a
+    second since the booking was made only grow, and for six years fit the 31 bits that programs give it."""
+    return max(0, int((moment - booking.created_at).total_seconds() * 10))
 
 
 def summary(booking: Booking) -> str:

@@ -122,7 +122,8 @@ def _write_in_their_words(notice: Notice, person: User, bookings: list[Booking],
         verb, bookings = "No longer yours", [notice.before[booking.pk] for booking in bookings]
     first = bookings[0]
     one = len(bookings) == 1
-    what = f"{first.microscope}, {when(first)}" if one else f"{len(bookings)} bookings from {when(first)}"
+    where = f"{first.microscope}, " if len({booking.microscope_id for booking in bookings}) == 1 else ""
+    what = f"{where}{when(first) if one else f'{len(bookings)} bookings from {when(first)}'}"
     told = [
         {
             "facts": facts(booking),
@@ -139,6 +140,7 @@ def _write_in_their_words(notice: Notice, person: User, bookings: list[Booking],
         told=told,
         reason=notice.reason if notice.what == CANCELLED else "",
         calendar=ical.mailed(bookings, to=person, cancelled=is_lost or notice.what == CANCELLED),
+        takes_out=is_lost or notice.what == CANCELLED,
     )
 
 

@@ -363,6 +363,7 @@ def test_who_cannot_be_reached_is_left_out(staff, booked, ada, change):
 # -- The event -------------------------------------------------------------------------------------------------
 def test_the_event_is_the_booking_and_later_mails_update_it(staff, booked, monkeypatch):
     booking_update(booking=booked, actor=staff, title="Ribosome, again; and\nagain")
+    assert "puts this into your calendar, or updates it there." in only().body
     method, first = event_of(only())
     assert method == "REQUEST"
     assert first["UID"] == f"booking-{booked.pk}@em.example.org"
@@ -373,9 +374,10 @@ def test_the_event_is_the_booking_and_later_mails_update_it(staff, booked, monke
     assert first["ATTENDEE"] == "mailto:ada@example.org"
     assert first["ORGANIZER"] == "mailto:emhub@em.example.org"
     OutgoingMail.objects.all().delete()
-    later = timezone.now() + HOUR
+    later = timezone.now() + datetime.timedelta(seconds=0.3)
     monkeypatch.setattr(timezone, "now", lambda: later)
     booking_cancel(booking=booked, actor=staff, reason="x")
+    assert "The attached file takes this out of your calendar." in only().body
     _, second = event_of(only())
     assert second["UID"] == first["UID"]
     assert second["SEQUENCE"] > first["SEQUENCE"]
@@ -388,7 +390,7 @@ def test_several_bookings_are_one_mail_with_all_events(staff, ada, krios, nine):
     ]
     booking_mail.on_notice(notices.Notice(notices.CREATED, staff, bookings))
     mail = only()
-    assert mail.subject.startswith("Booked: 5 bookings from ")
+    assert mail.subject.startswith("Booked: Krios 1, 5 bookings from ")
     assert "has booked Krios 1 for you, 5 times:" in mail.body
     calendar = icalendar.Calendar.from_ical(mail.calendar)
     assert str(calendar["METHOD"]) == "PUBLISH"
