@@ -179,6 +179,7 @@ class Client:
         return self._changes(f"/sessions/{_quoted(session)}/exposures/", "exposures", after)
 
     def runs(self, session: str) -> Iterator[dict[str, Any]]:
+        """Yield the session's runs, the first made first."""
         return self.listed(f"/sessions/{_quoted(session)}/runs/")
 
     def create_run(self, session: str, **fields: Any) -> dict[str, Any]:
@@ -210,10 +211,15 @@ class Client:
     def post_classes(
         self, run: int, job: str, iteration: int, classes: list[dict[str, Any]]
     ) -> dict[str, int]:
+        """Post the 2D classes of one iteration: ``number`` from 1, ``particles``, ``resolution`` (Å).
+
+        Return the counts created, updated and unchanged.
+        """
         body = {"job": job, "iteration": iteration, "classes": classes}
         return self.request("POST", f"/runs/{run}/classes/", body=body)
 
     def classes(self, run: int) -> Iterator[dict[str, Any]]:
+        """Yield the run's 2D classes, with where their pictures are."""
         return self.listed(f"/runs/{run}/classes/")
 
     def post_event(self, run: int, level: str, text: str, at: str | None = None) -> dict[str, Any]:
@@ -241,6 +247,7 @@ class Client:
         return self.request("POST", f"/runs/{run}/events/", body=body, arrived=arrived)
 
     def events(self, run: int) -> Iterator[dict[str, Any]]:
+        """Yield the run's messages, newest first."""
         return self.listed(f"/runs/{run}/events/")
 
     def post_image(

@@ -18,6 +18,7 @@ def finite(text: str | None) -> float | None:
 
 
 def above_zero(text: str | None) -> float | None:
+    """Return a finite number above 0, or None for anything else."""
     value = finite(text)
     return value if value is not None and value > 0 else None
 

@@ -617,6 +617,7 @@ class Exposure:
         return _number(self.value(group, name)) or None
 
     def attribute(self, name: str) -> float | None:
+        """As ``number``, of what the server works out of its results."""
         return _number(self.attributes.get(name)) or None
 
     @property
@@ -658,6 +659,7 @@ class Exposure:
         return None
 
     def fields(self) -> dict[str, Any]:
+        """Return what is known of the micrograph, by the site's names: Å, degrees, and counts."""
         found: dict[str, Any] = {}
         distance = self.attribute("total_motion_dist")
         if distance is not None and self.pixel_size:
@@ -702,6 +704,7 @@ class Exposure:
         return None
 
     def geometry(self) -> dict[str, Any]:
+        """Return the micrograph's pixel size (Å), width and height; nothing where one of them is unknown."""
         shape = self.shape
         pixel = _number(self.document.get("micrograph_psize")) or self.number("micrograph_blob", "psize_A")
         if shape is None or not pixel:

@@ -65,8 +65,8 @@ _VERSION = re.compile(r"pyworkflow: ?v?([\d.]+\w*)")
 
 #: Seconds that a lock on the project is waited for before the first look is given up.
 FIRST_PATIENCE = 20.0
-#: Seconds between the attempts to read a project that is being made.
-PAUSE = 0.05
+#: A project that is being made is tried so often, and so many seconds apart.
+ATTEMPTS, PAUSE = 10, 0.05
 
 
 class Branch(NamedTuple):
@@ -235,14 +235,12 @@ class ScipionReader(Reader):
     @staticmethod
     def _first_tree(path: str) -> Tree:
         """Wait a little for a project that is being made, and for one that is being written."""
-        for attempt in range(10):
+        for _ in range(ATTEMPTS - 1):
             try:
                 return Tree(path, FIRST_PATIENCE)
             except ValueError:
-                if attempt == 9:
-                    raise
                 time.sleep(PAUSE)
-        raise AssertionError
+        return Tree(path, FIRST_PATIENCE)
 
     def _current(self, protocol: Protocol, known: Protocol | None) -> Protocol:
         """Return a protocol as its own database has it, which is ahead of the project's while it runs."""
