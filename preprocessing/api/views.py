@@ -50,6 +50,8 @@ class ReportView(APIView):
 
     def initial(self, request, *args, **kwargs):
         super().initial(request, *args, **kwargs)
+        if not hasattr(self, request.method.lower()):
+            return  # 405, whatever else is wrong.
         if request.method in SAFE_METHODS:
             check_parameters(request, {*self.parameters, api_settings.URL_FORMAT_OVERRIDE})
         else:

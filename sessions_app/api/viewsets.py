@@ -71,7 +71,7 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
 
     def initial(self, request, *args, **kwargs):
         super().initial(request, *args, **kwargs)
-        if request.method not in SAFE_METHODS:
+        if self.action and request.method not in SAFE_METHODS:
             check_parameters(request, ())
 
     def get_queryset(self):

@@ -81,6 +81,11 @@ def test_an_identity_is_its_own_identity(names):
         assert identity(identity(name)) == identity(name)
 
 
+def test_letters_written_in_one_part_or_two_are_the_same():
+    """A Mac's file system takes é apart, Linux leaves it as it is."""
+    assert identity("gr\u00e9.mrc") == identity("gre\u0301.mrc")
+
+
 @pytest.mark.parametrize("name", [".mrc", "_Fractions.tiff", "...", "/data/x/.mrc", "n" * 300])
 def test_a_name_that_means_nothing_is_refused(name):
     with pytest.raises(ValueError):

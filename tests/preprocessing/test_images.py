@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 
 import pytest
 from PIL import Image, PngImagePlugin
@@ -247,7 +248,8 @@ def test_a_picture_is_on_disk_before_its_row_is(pipeline, upload, picture, monke
     )
 
     def failing(*args):
-        assert len(synced) >= 2
+        assert stat.S_ISREG(synced[-2])
+        assert stat.S_ISDIR(synced[-1])
         raise RuntimeError("the power went")
 
     monkeypatch.setattr("preprocessing.ingest.attach_image", failing)

@@ -416,6 +416,8 @@ def test_what_nobody_asks_here_or_asks_twice_is_refused_by_name(pipeline):
     ):
         answer = pipeline.client.get(f"{pipeline.url}{address}?{query}")
         assert (answer.status_code, list(answer.json())) == (400, [name])
+    for address, method in ((f"{pipeline.url}classes/", "TRACE"), (pipeline.base, "PUT")):
+        assert pipeline.client.generic(method, f"{address}?since=5").status_code == 405
     for address in ("exposures/", "runs/", "summary/"):
         answer = pipeline.client.get(f"{pipeline.base}{address}?since=5")
         assert (answer.status_code, list(answer.json())) == (400, ["since"])
