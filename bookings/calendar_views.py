@@ -123,7 +123,7 @@ def answer(content: dict | bytes, status: int = 200) -> HttpResponse:
 
 
 def events_json(told: list[bytes], **also) -> bytes:
-    """{"events": [...], ...also} of events that are written already; they are copied once."""
+    """{"events": [...], ...also} of events that are written already, one or several in a piece; see kept.events."""
     head, tail = b'{"events":[', b"]," + msgspec.json.encode(also)[1:]
     if not told:
         return head + tail

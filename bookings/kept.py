@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import accumulate
 
 import msgspec
 from django.utils import timezone
@@ -40,7 +41,8 @@ def events(
     microscopes: Sequence[Microscope],
     shown: Sequence[Microscope],
 ) -> list[bytes]:
-    """What calendar.events(user, start, end, microscopes) tells, each as its JSON; `shown` are all that are in service.
+    """What calendar.events(user, start, end, microscopes) tells as JSON, in pieces of one or several events with commas
+    between them; `shown` are all microscopes that are in service.
 
     Start and end are whole seconds. The number of queries does not depend on how many bookings there are, nor on how
     long the range is.
@@ -66,8 +68,7 @@ def _told_to_staff(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> l
     wording, can_change = _wording(owners, labs), access.can_change_all(user)
     told: list[bytes] = []
     for week, ns in zip(weeks, numbers, strict=True):
-        lines = week.readable(wording, can_change)
-        told += _chosen(lines, ns)
+        told += week.readable(wording, can_change).of(ns)
     return told
 
 
@@ -88,20 +89,47 @@ def _told_to(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> list[by
     closed = closed_slots(user, others_slots)
     told: list[bytes] = []
     for week, ns, theirs in zip(weeks, numbers, mine, strict=True):
-        lines = week.foreign
-        if theirs:
-            lines = lines.copy()
-            for n in theirs:
-                can_change = access.can_change_own(person, week.entries[n])
-                lines[n] = week.readable_one(n, wording, can_change)
-        if closed and week.slots:
-            ns = [n for n in ns if week.entries[n].pk not in closed]
-        told += _chosen(lines, ns)
+        otherwise: dict[int, bytes | None] = {}
+        for n in theirs:
+            can_change = access.can_change_own(person, week.entries[n])
+            otherwise[n] = week.readable_one(n, wording, can_change)
+        if closed:
+            otherwise |= {n: None for n in week.slots if week.entries[n].pk in closed}
+        told += week.foreign.of(ns, otherwise)
     return told
 
 
-def _chosen(lines: list[bytes], ns: Sequence[int]) -> list[bytes]:
-    return lines[ns.start : ns.stop] if isinstance(ns, range) else [lines[n] for n in ns]
+class Lines:
+    """The JSON of several events in one piece, so that many at once cost as little as one."""
+
+    def __init__(self, told: list):
+        lines = encoder.encode_lines(told)
+        # Within a line JSON has no line feed.
+        self._text = lines.replace(b"\n", b",")
+        self._starts = [0, *accumulate(len(line) + 1 for line in lines.split(b"\n")[:-1])]
+
+    def of(self, numbers: Sequence[int], otherwise: dict[int, bytes | None] | None = None) -> list[bytes]:
+        """Those of these numbers, in pieces; `otherwise` says what is told in their place, None for nothing."""
+        otherwise = otherwise or {}
+        if not isinstance(numbers, range):
+            told = (otherwise[n] if n in otherwise else self._run(n, n + 1) for n in numbers)
+            return [line for line in told if line is not None]
+        pieces = []
+        first = numbers.start
+        for n in sorted(otherwise):
+            if n not in numbers:
+                continue
+            if first < n:
+                pieces.append(self._run(first, n))
+            if (line := otherwise[n]) is not None:
+                pieces.append(line)
+            first = n + 1
+        if first < numbers.stop:
+            pieces.append(self._run(first, numbers.stop))
+        return pieces
+
+    def _run(self, first: int, last: int) -> bytes:
+        return self._text[self._starts[first] : self._starts[last] - 1]
 
 
 # -- Bookings --------------------------------------------------------------------------------------------------
@@ -131,7 +159,7 @@ class Week:
         self.entries = reaching + beginning
         self.first = len(reaching)
         self._places = places
-        self._readable: tuple = (None,)
+        self._readable: tuple = (None, {})
 
     # -- Which ---------------------------------------------------------------------------------------------
     def reaching_into(self, start: int, end: int) -> Sequence[int]:
@@ -184,38 +212,34 @@ class Week:
 
     # -- As what -------------------------------------------------------------------------------------------
     @cached_property
-    def foreign(self) -> list[bytes]:
+    def foreign(self) -> Lines:
         """What others are told of each."""
-        return _lines([foreign(entry, self._places) for entry in self.entries])
+        return Lines([foreign(entry, self._places) for entry in self.entries])
 
-    def readable(self, wording: "Wording", can_change: bool) -> list[bytes]:
+    def readable(self, wording: "Wording", can_change: bool) -> Lines:
         """What those who may read it are told of each."""
-        lines = self._lines_in(wording)[can_change]
-        if None in lines:
-            lines[:] = _lines([self._told(entry, wording, can_change) for entry in self.entries])
-        return lines
+        made = self._made_in(wording)
+        if can_change not in made:
+            made[can_change] = Lines([self._told(entry, wording, can_change) for entry in self.entries])
+        return made[can_change]
 
     def readable_one(self, n: int, wording: "Wording", can_change: bool) -> bytes:
-        lines = self._lines_in(wording)[can_change]
-        if lines[n] is None:
-            lines[n] = encoder.encode(self._told(self.entries[n], wording, can_change))
-        return lines[n]
+        made = self._made_in(wording)
+        line = made.get((n, can_change))
+        if line is None:
+            line = made[n, can_change] = encoder.encode(self._told(self.entries[n], wording, can_change))
+        return line
 
     def _told(self, entry: Entry, wording: "Wording", can_change: bool):
         return readable(entry, self._places, wording.owners, wording.labs, can_change)
 
-    def _lines_in(self, wording: "Wording") -> tuple[list, list]:
-        """For who cannot and for who can change them."""
+    def _made_in(self, wording: "Wording") -> dict:
+        """All lines by whether they can be changed, single ones by number and that."""
         # Read once: another thread may put others in its place.
         made = self._readable
         if made[0] is not wording:
-            none = [None] * len(self.entries)
-            made = self._readable = (wording, (none, none.copy()))
+            made = self._readable = (wording, {})
         return made[1]
-
-
-def _lines(told: list) -> list[bytes]:
-    return encoder.encode_lines(told).split(b"\n")[:-1]
 
 
 class Bookings:
