@@ -98,6 +98,16 @@ def test_one_alone_is_not_wrapped_again(tmp_path):
     assert seen is False
 
 
+def test_whoever_writes_outside_a_transaction_stands_in_the_line_of_the_database(tmp_path, monkeypatch):
+    stood = []
+    monkeypatch.setattr(Line, "wait", lambda place, do: (stood.append(place), do())[1])
+    with shared_database(tmp_path):
+        results = at_once(3, lambda n: in_line(make(f"Group {n}")))
+    assert [type(result) for result in results] == [int] * 3
+    assert len(stood) == 3
+    assert len(set(stood)) == 1
+
+
 def test_within_a_transaction_nobody_stands_in_line(monkeypatch):
     monkeypatch.setattr(line, "Line", None)
     with transaction.atomic():
