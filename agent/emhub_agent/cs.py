@@ -525,11 +525,11 @@ def _results(found: dict[str, Any], spec: dict[str, Any]) -> Iterator[Result]:
     for group in map(_dict, _list(found.get("output_result_groups"))):
         types[_string(group.get("name"))] = _string(group.get("type"))
     for result in map(_dict, _list(found.get("output_results"))):
-        group = _string(result.get("group_name"))
-        kind = types.get(group) or _string(result.get("type")).split(".")[0]
-        yield _result(group, kind, result)
-    for name, output in _dict(spec.get("outputs")).items():
-        output = _dict(output)
+        name = _string(result.get("group_name"))
+        kind = types.get(name) or _string(result.get("type")).split(".")[0]
+        yield _result(name, kind, result)
+    for name, found_output in _dict(spec.get("outputs")).items():
+        output = _dict(found_output)
         for result in map(_dict, _list(output.get("results"))):
             yield _result(name, _string(output.get("type")), result)
 
@@ -538,7 +538,7 @@ def _result(group: str, kind: str, found: dict[str, Any]) -> Result:
     files = [name.lstrip(">") for name in _list(found.get("metafiles")) if isinstance(name, str)]
     numbers = _list(found.get("versions"))
     if len(numbers) != len(files) or not all(isinstance(number, int) for number in numbers):
-        numbers = range(len(files))
+        numbers = list(range(len(files)))
     versions = sorted(zip(numbers, files))
     return Result(group, kind, _string(found.get("name")), found.get("passthrough") is True, versions)
 

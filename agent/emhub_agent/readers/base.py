@@ -12,10 +12,10 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, ClassVar
 
 
 class ReaderError(Exception):
@@ -240,7 +240,7 @@ class Reader(ABC):
     software = ""
 
     #: The settings this program's part of the configuration may have, each with a sentence for the help.
-    SETTINGS: Mapping[str, str] = {}
+    SETTINGS: ClassVar[Mapping[str, str]] = {}
 
     #: Whether there will be further looks, so that what is not certain yet may wait for one.
     is_patient = True
@@ -265,7 +265,7 @@ class Reader(ABC):
         """Be told before the first look what the site has of the session, by the REST contract's names."""
 
     @abstractmethod
-    def look(self) -> list[RunNews | SessionNews]:
+    def look(self) -> Sequence[RunNews | SessionNews]:
         """Return every run, and the session where it is watched, with what is new in it.
 
         Cheap when no file has changed.

@@ -22,7 +22,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -563,8 +563,8 @@ class Particles:
         paths = part.get("location/micrograph_path", part.get("blob/path"))
         uids = part.get("location/micrograph_uid")
         if uids is not None:
-            known, first, places = np.unique(uids, return_index=True, return_inverse=True)
-            known = known.tolist()
+            values, first, places = np.unique(uids, return_index=True, return_inverse=True)
+            known = values.tolist()
         elif paths is not None:
             texts, first, places = np.unique(paths, return_index=True, return_inverse=True)
             known = [self._uid_in(_path(text)) for text in texts.tolist()]
@@ -717,7 +717,9 @@ class CryosparcReader(Reader):
     """
 
     software = "CryoSPARC"
-    SETTINGS: Mapping[str, str] = {"follow_links": "true to read also what links in the project lead to"}
+    SETTINGS: ClassVar[Mapping[str, str]] = {
+        "follow_links": "true to read also what links in the project lead to"
+    }
 
     def __init__(self, place: str, key: str | None = None, settings: Mapping[str, Any] | None = None):
         follow = flag(self.checked(settings), "follow_links")
@@ -889,11 +891,11 @@ class CryosparcReader(Reader):
             self._jobs[name] = (state, job)
             there[name] = job
         found: dict[str, cs.Job] = {}
-        for name, job in there.items():
-            if job is None or job.is_deleted or job.status == "building":
+        for name, described in there.items():
+            if described is None or described.is_deleted or described.status == "building":
                 continue
-            if all(there.get(parent, job) is not None for parent in self._ancestors(name, there)):
-                found[name] = job
+            if all(there.get(parent, described) is not None for parent in self._ancestors(name, there)):
+                found[name] = described
         self._lineage = {name: job for name, job in there.items() if job is not None}
         return found
 

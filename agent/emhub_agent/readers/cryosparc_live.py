@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -312,7 +312,7 @@ class CryosparcLiveReader(Reader):
     """
 
     software = "CryoSPARC Live"
-    SETTINGS: Mapping[str, str] = {
+    SETTINGS: ClassVar[Mapping[str, str]] = {
         "project": "the project's uid, P3; needed",
         "session": "the uids of its Live sessions, S1 or S1,S2; without it all of them",
         "email": f"who asks; without it the environment variable {EMAIL}",
@@ -475,8 +475,8 @@ class CryosparcLiveReader(Reader):
         if "particles" in fields and self.with_coordinates:
             where = exposure.picks()
             if where is not None:
-                key = (session.document["session_uid"], exposure.uid)
-                fields["picks"] = Coordinates(self, key, fields.pop("particles"), *where)
+                whose = (session.document["session_uid"], exposure.uid)
+                fields["picks"] = Coordinates(self, whose, fields.pop("particles"), *where)
         old = session.micrographs.get(name)
         if old is None and exposure.is_deleted:
             return

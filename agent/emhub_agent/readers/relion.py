@@ -287,7 +287,7 @@ class RelionReader(Reader):
 
     software = "RELION"
 
-    SETTINGS: ClassVar = {
+    SETTINGS: ClassVar[Mapping[str, str]] = {
         "follow_links": "true to read what links within the project lead to outside of it (false)",
         "silent_hours": "a job that runs and writes nothing for so long is told to have crashed, perhaps (6)",
     }

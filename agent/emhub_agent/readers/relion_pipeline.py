@@ -92,9 +92,9 @@ class Pipeline:
                 self.inputs.setdefault(job, set()).add(source)
         for node in coordinates:
             # A picker from outside (an External job) is a picker by what it makes.
-            job = self.jobs.get(producer.get(node, ""))
-            if job and job.kind == "other":
-                self.jobs[job.name] = job._replace(kind="autopick")
+            maker = self.jobs.get(producer.get(node, ""))
+            if maker and maker.kind == "other":
+                self.jobs[maker.name] = maker._replace(kind="autopick")
 
     def _job(self, row: star.Row) -> None:
         match = _JOB.match(row.get("rlnPipeLineProcessName") or "")

@@ -521,7 +521,7 @@ class Classes:
 
     def _read(self, iteration: int, model: str, data: str) -> ClassSet | None:
         expected = None
-        rows = []
+        rows: list[tuple[int, float | None]] = []
         for item in star.read(self.reader.path(model), ("model_general", "model_classes")):
             if isinstance(item, star.Pair):
                 if item.label == "rlnNrClasses":
@@ -535,9 +535,9 @@ class Classes:
         counts: dict[str, int] = {}
         for item in star.read(self.reader.path(data), ("particles", "")):
             if isinstance(item, star.Row):
-                number = item.get("rlnClassNumber")
-                if number is not None:
-                    counts[number] = counts.get(number, 0) + 1
+                of = item.get("rlnClassNumber")
+                if of is not None:
+                    counts[of] = counts.get(of, 0) + 1
         if not counts:
             return None
         classes = [

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from .. import sqlite
 from ..mrc import mrc_size
@@ -100,7 +100,7 @@ class ScipionReader(Reader):
     """
 
     software = "Scipion"
-    SETTINGS: Mapping[str, str] = {
+    SETTINGS: ClassVar[Mapping[str, str]] = {
         "follow_links": "true to follow links that lead out of the project's folder (default false)",
     }
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from .. import sqlite, star
 from ..motion import motion
@@ -618,7 +618,7 @@ class PickTable(SetTable):
             self.touch([picks.name])
 
 
-TABLES = {
+TABLES: dict[str, Callable[[ScipionReader, Protocol, Output], SetTable]] = {
     "SetOfMicrographs": MicrographTable,
     "SetOfMovies": MovieTable,
     "SetOfCTF": CtfTable,

@@ -17,7 +17,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from ..names import places
 from .base import Folder, OutsideError, Pictures, Reader, ReaderError, RunNews, SessionNews, flag, nearest
@@ -141,7 +141,7 @@ class TableReader(Reader):
     """
 
     software = "a table (CSV or JSON lines)"
-    SETTINGS: Mapping[str, str] = {
+    SETTINGS: ClassVar[Mapping[str, str]] = {
         "columns": 'field of the site -> column of the table, as {"defocus_u": "df1"}',
         "name": "the column with the movie's name",
         "scale": 'field -> factor to the site\'s unit, as {"defocus_u": 10000} where the table has µm',
