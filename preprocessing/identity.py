@@ -16,7 +16,8 @@ _EXTENSIONS = re.compile(
     r"\.(?:mrcs?|tiff?|eer|xml|jpe?g|png|mdoc|dm[34]|hdf5?|h5|em|raw|st|gz|bz2|zst|star)$", re.IGNORECASE
 )
 _EPU_SUFFIX = re.compile(r"_(?:fractions|eer)$", re.IGNORECASE)
-_LAST_OF_EPU = frozenset("sSrR\u017f\n")  # "ſ" is an s in other case, and $ matches before a last line break too.
+# "ſ" is an s in other case, and $ matches before a last line break too.
+_LAST_OF_EPU = frozenset("sSrR\u017f\n")
 # CryoSPARC sets a unique id before the name, padded with zeros in newer versions.
 _CRYOSPARC_UID = re.compile(r"^\d{15,21}_")
 # What CryoSPARC appends to a movie's stem; only believed behind its id.
