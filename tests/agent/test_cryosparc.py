@@ -309,6 +309,22 @@ def test_a_motion_job_done_again_under_the_same_names_is_read_again(tmp_path, mo
     assert list(only(reader).micrographs) == [project.movie(number) for number in range(1, 7)]
 
 
+def test_the_accepted_are_told_once_there_is_something_rejected(tmp_path, made):
+    whole = json.loads(made["J4/job.json"])
+    part = json.loads(made["J4/job.json"])
+    if "output_results" in part:
+        part["output_results"] = [row for row in part["output_results"] if "accepted" in row["group_name"]]
+    else:
+        del part["spec"]["outputs"]["exposures_rejected"]
+    root = project.write(tmp_path / "p", {**made, "J4/job.json": json.dumps(part).encode()})
+    reader = read(root)
+    assert all("rejected" not in row for row in only(reader).micrographs.values())
+    project.write(root, {"J4/job.json": json.dumps(whole).encode()})
+    assert {name: row["rejected"] for name, row in only(reader).micrographs.items()} == {
+        project.movie(number): number == 2 for number in range(1, 7)
+    }
+
+
 def shifted(original, shifts):
     """A project's CTFs of which some are others, by so many Å."""
 

@@ -419,7 +419,9 @@ class JobFiles:
                         marks.append(exposures.add(rows))
             found.append(exposures)
         self.exposures, self.geometry = found, geometry
-        self.marks = _by_uid(uids, marks)
+        # Who is accepted tells something only where others are rejected.
+        sorts_out = np.uint64(any(exposures.is_rejected for exposures in found))
+        self.marks = _by_uid(uids, [each + sorts_out for each in marks])
 
     # particles
 
