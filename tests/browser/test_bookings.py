@@ -128,6 +128,7 @@ def test_on_a_phone_nothing_scrolls_sideways(page, live_server, person, name):
 
 def test_a_double_click_sends_a_form_once(logged_in, live_server):
     """A slot takes no time, so that no rule would refuse the second."""
+    MicroscopeFactory()
     page = logged_in(StaffFactory())
     page.goto(f"{live_server.url}/bookings/new/")
     page.wait_for_load_state()

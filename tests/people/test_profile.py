@@ -11,7 +11,14 @@ from django.urls import reverse
 
 from people import services
 from people.models import AuditEntry, Preferences
-from tests.factories import BookingFactory, LabFactory, MembershipFactory, StaffFactory, UserFactory
+from tests.factories import (
+    BookingFactory,
+    LabFactory,
+    MembershipFactory,
+    MicroscopeFactory,
+    StaffFactory,
+    UserFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -130,6 +137,7 @@ def test_times_are_shown_as_the_person_has_chosen_on_every_page(client, ada):
 
 def test_what_is_typed_stays_in_24_hours(client, ada):
     Preferences.objects.create(user=ada, hour_cycle="h12")
+    MicroscopeFactory()
     assert re.search(r'name="start" value="\d{4}-\d\d-\d\dT\d\d:\d\d"', client.get("/bookings/new/").text)
 
 
