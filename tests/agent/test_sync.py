@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import random
 import time
 
 import numpy as np
@@ -192,6 +193,32 @@ class TestSecondNames:
         [run] = site.runs.values()
         assert list(run.micrographs) == [project.movie(number) for number in range(1, 7)]
         assert run.micrographs[project.movie(2)]["defocus_u"] == 12138
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_nothing_is_lost_while_a_project_grows_and_names_are_guessed(
+        self, site, tmp_path, monkeypatch, clean, seed
+    ):
+        monkeypatch.setattr("emhub_agent.readers.relion.GUESS_AFTER", 0.0)
+        chance = random.Random(seed)
+        site.fail_every = 3
+        sync = None
+        made = project.files(count=8, images=False, iterations=())
+        for _ in grow(made, tmp_path, seed, first=["default_pipeline.star"], window=8):
+            if sync is None or chance.random() < 0.3:
+                sync = agent(site, tmp_path)  # started anew
+            sync.numbers()
+        site.fail_every = 0
+        sync = settle(site, tmp_path)
+
+        def by_movie(found):
+            rows = found["runs"]["p/Import/job001"]["micrographs"].values()
+            return {row["name"].rsplit(".", 1)[0]: {**row, "name": None} for row in rows}
+
+        assert by_movie(state(site)) == by_movie(clean(tmp_path))
+        [run] = site.runs.values()
+        assert len(run.micrographs) == 8
+        assert sync.counts.refused == 0
+        assert run.events == []
 
     def test_two_movies_that_the_site_takes_for_one_are_not_mixed_up(self, site):
         """Both are in the project, so that neither is another name of the other."""
