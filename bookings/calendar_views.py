@@ -122,15 +122,14 @@ def answer(content: dict | bytes, status: int = 200) -> HttpResponse:
     return response
 
 
-def events_json(told: list[bytes], **also) -> bytes:
-    """{"events": [...], ...also} of events that are written already, one or several in a piece; see kept.events."""
+def events_json(told: list[kept.Piece], **also) -> bytes:
+    """{"events": [...], ...also} of events that are written already, copied once."""
     head, tail = b'{"events":[', b"]," + msgspec.json.encode(also)[1:]
     if not told:
         return head + tail
-    told = told.copy()
-    told[0] = head + told[0]
-    told[-1] += tail
-    return b",".join(told)
+    first, *others = told
+    *others, last = [head + first, *others]
+    return b",".join([*others, bytes(last) + tail])
 
 
 class CalendarEventsView(View):

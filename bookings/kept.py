@@ -31,6 +31,9 @@ WEEK = 7 * 86_400  # Seconds; weeks are counted from 1970, wherever the facility
 #: Four years of a busy facility, about 10 MB.
 MOST_KEPT = 10_000
 
+#: JSON of one or several events with commas between them.
+Piece = bytes | memoryview
+
 encoder = msgspec.json.Encoder()
 
 
@@ -40,9 +43,8 @@ def events(
     end: datetime.datetime,
     microscopes: Sequence[Microscope],
     shown: Sequence[Microscope],
-) -> list[bytes]:
-    """What calendar.events(user, start, end, microscopes) tells as JSON, in pieces of one or several events with commas
-    between them; `shown` are all microscopes that are in service.
+) -> list[Piece]:
+    """What calendar.events(user, start, end, microscopes) tells, as JSON; `shown` are all that are in service.
 
     Start and end are whole seconds. The number of queries does not depend on how many bookings there are, nor on how
     long the range is.
@@ -62,17 +64,17 @@ def events(
     return _told_to(user, weeks, numbers)
 
 
-def _told_to_staff(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> list[bytes]:
+def _told_to_staff(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> list[Piece]:
     owners = set().union(*(week.owners for week in weeks))
     labs = set().union(*(week.labs for week in weeks))
     wording, can_change = _wording(owners, labs), access.can_change_all(user)
-    told: list[bytes] = []
+    told: list[Piece] = []
     for week, ns in zip(weeks, numbers, strict=True):
         told += week.readable(wording, can_change).of(ns)
     return told
 
 
-def _told_to(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> list[bytes]:
+def _told_to(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> list[Piece]:
     """For whoever is not staff: the ways in which a booking is theirs are those of querysets.involvements."""
     person, labs = user.pk, user_lab_ids(user)
     shared = set(
@@ -87,7 +89,7 @@ def _told_to(user, weeks: list["Week"], numbers: list[Sequence[int]]) -> list[by
         week.entries[n].pk for week, ns in zip(weeks, mine, strict=True) for n in week.slots if n not in ns
     }
     closed = closed_slots(user, others_slots)
-    told: list[bytes] = []
+    told: list[Piece] = []
     for week, ns, theirs in zip(weeks, numbers, mine, strict=True):
         otherwise: dict[int, bytes | None] = {}
         for n in theirs:
@@ -105,16 +107,16 @@ class Lines:
     def __init__(self, told: list):
         lines = encoder.encode_lines(told)
         # Within a line JSON has no line feed.
-        self._text = lines.replace(b"\n", b",")
+        self._text = memoryview(lines.replace(b"\n", b","))
         self._starts = [0, *accumulate(len(line) + 1 for line in lines.split(b"\n")[:-1])]
 
-    def of(self, numbers: Sequence[int], otherwise: dict[int, bytes | None] | None = None) -> list[bytes]:
+    def of(self, numbers: Sequence[int], otherwise: dict[int, bytes | None] | None = None) -> list[Piece]:
         """Those of these numbers, in pieces; `otherwise` says what is told in their place, None for nothing."""
         otherwise = otherwise or {}
         if not isinstance(numbers, range):
             told = (otherwise[n] if n in otherwise else self._run(n, n + 1) for n in numbers)
             return [line for line in told if line is not None]
-        pieces = []
+        pieces: list[Piece] = []
         first = numbers.start
         for n in sorted(otherwise):
             if n not in numbers:
@@ -128,7 +130,7 @@ class Lines:
             pieces.append(self._run(first, numbers.stop))
         return pieces
 
-    def _run(self, first: int, last: int) -> bytes:
+    def _run(self, first: int, last: int) -> memoryview:
         return self._text[self._starts[first] : self._starts[last] - 1]
 
 
