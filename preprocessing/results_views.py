@@ -2,8 +2,10 @@
 
 import io
 import math
+from itertools import groupby
 
 from django.core.exceptions import PermissionDenied
+from django.db.models import Max
 from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.views.generic import TemplateView, View
@@ -27,6 +29,11 @@ EVENTS = 30
 MOST_RUNS = 6
 
 
+def set_name(job: str, iteration: int) -> str:
+    """A set of classes in an address."""
+    return f"{iteration}:{job}"
+
+
 class ClassesMixin(SessionMixin):
     """The run, and of its sets of classes (job and iteration) the one that the query names or the newest."""
 
@@ -46,9 +53,15 @@ class ClassesMixin(SessionMixin):
         if run is None:
             self.sets, self.chosen = [], None
             return
-        sets = rows.filter(run=run).order_by().values_list("job", "iteration").distinct()
-        self.sets = sorted(sets, key=lambda each: (each[0], -each[1]))
+        sets = rows.filter(run=run).order_by().values_list("job", "iteration").annotate(newest=Max("pk"))
+        newest_of = {}
+        for job, _, newest in sets:
+            newest_of[job] = max(newest, newest_of.get(job, newest))
+        # The job that was heard of last comes first, its last iteration before the earlier ones.
+        in_order = sorted(sets, key=lambda each: (-newest_of[each[0]], each[0], -each[1]))
+        self.sets = [(job, number) for job, number, _ in in_order]
         asked = (self.request.GET.get("job"), iteration)
+        asked = next((each for each in self.sets if set_name(*each) == self.request.GET.get("set")), asked)
         newest = rows.latest_set(run).values_list("job", "iteration").first()
         self.chosen = asked if asked in self.sets else newest
 
@@ -80,7 +93,11 @@ class ClassesPage(ClassesMixin, TemplateView):
             session=self.session_row,
             runs=[run for run in self.runs if run.classes],
             run=self.run,
-            sets=self.sets,
+            sets=[
+                (job, [(number, set_name(job, number)) for _, number in of_job])
+                for job, of_job in groupby(self.sets, key=lambda each: each[0])
+            ],
+            more_sets=len(self.sets) > 1,
             chosen=self.chosen,
             order=order,
             orders=list(ORDERS.items()),

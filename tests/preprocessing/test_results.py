@@ -90,6 +90,28 @@ def test_the_newest_set_of_classes_by_particles_with_shares(client, classes):
     assert 'alt="Class 2"' not in earlier
 
 
+def test_a_set_is_chosen_from_a_list_the_newest_job_first(client, classes):
+    run = classes.runs.order_by("pk").first()
+    for iteration in (1, 2):
+        ingest.record_classes(
+            classes.pk, run.pk, job="J9", iteration=iteration, classes=[{"number": 1, "particles": 7}]
+        )
+    text = get(client, classes, "classes").content.decode()
+    assert re.findall(r'<option value="(\d+:[^"]+)" (selected)?>', text) == [
+        ("2:J9", "selected"),
+        ("1:J9", ""),
+        ("25:Class2D/job008", ""),
+        ("10:Class2D/job008", ""),
+    ]
+    assert "J9, iteration 2: 1 class, 7 particles." in text
+    earlier = get(client, classes, "classes", run=run.pk, set="10:Class2D/job008", sort="number")
+    text = earlier.content.decode()
+    assert "Class2D/job008, iteration 10: 3 classes" in text
+    assert "set=" not in re.search(r'href="([^"]*montage[^"]*)"', text)[1]
+    for unknown in ("77:J9", "x", ""):
+        assert "J9, iteration 2:" in get(client, classes, "classes", set=unknown).content.decode()
+
+
 def test_good_classes_are_chosen_and_summed_up(client, classes):
     client.force_login(classes.owner)
     url = reverse("preprocessing:classes-select", args=[classes.name])
