@@ -109,7 +109,7 @@ class RunSync:
         self.known_images: set[tuple] | None = None
         self.last_write = 0.0
         self.refused: set[str] = set()  # names of micrographs
-        #: Every micrograph's name that the reader told, and those that the site has instead of some of them.
+        #: Micrographs' names as the reader tells them, and those that the site has instead of some of them.
         self.names: set[str] = set()
         self.called: dict[str, str] = {}
         self._meant: dict[str, str] = {}  # the other way round
@@ -126,6 +126,9 @@ class RunSync:
         for name, fields in news.micrographs.items():
             waiting = self.micrographs.get(name)
             self.micrographs[name] = fields if waiting is None else {**waiting, **fields}
+            if fields and all(value is None for value in fields.values()):
+                self.names.discard(name)  # it is gone, and may come back by another name
+                continue
             self.names.add(name)
             if name in self._meant:  # it is a movie of its own after all
                 del self.called[self._meant.pop(name)]

@@ -239,6 +239,20 @@ class TestSecondNames:
             "The site refused Movies/a.eer: name: This name means the same exposure as 'Movies/a.tiff'."
         ]
 
+    def test_a_micrograph_that_is_renamed_is_not_lost(self, site):
+        run = {"key": "p", "info": {"software": "Tests"}, "status": "running"}
+        looks = [
+            [RunNews(**run, micrographs={"Movies/a.mrc": {"defocus_u": 1.0, "defocus_v": 1.0}})],
+            [RunNews(**run, micrographs={"Movies/a.mrc": {"defocus_u": None, "defocus_v": None}})],
+            [RunNews(**run, micrographs={"Movies/a.tiff": {"defocus_u": 2.0}})],
+        ]
+        sync = Sync(Giving(*looks), Client(site.url, TOKEN), SESSION)
+        for _ in looks:
+            sync.numbers()
+        [row] = site.runs[1].micrographs.values()
+        assert (row["name"], row["defocus_u"], row["defocus_v"]) == ("Movies/a.mrc", 2.0, None)
+        assert sync.counts.refused == 0
+
     def test_a_name_is_given_back_to_the_movie_that_turns_up(self, site):
         """Its row came late: until then another movie passed for it."""
         run = {"key": "p", "info": {"software": "Tests"}, "status": "running"}
