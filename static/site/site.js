@@ -123,6 +123,9 @@
     showTheme();
     refreshTimes();
     document.querySelector("main form .is-invalid")?.focus();
+    // Tabs that scroll sideways on a phone begin with the page's own in sight.
+    const tab = document.querySelector(".session-tabs .active");
+    if (tab) tab.closest("ul").scrollLeft = tab.offsetLeft - tab.closest("ul").clientWidth / 2 + tab.offsetWidth / 2;
     for (const button of document.querySelectorAll("[data-copy-value]")) {
       button.hidden = !navigator.clipboard;
       button.addEventListener("click", async () => {

@@ -251,6 +251,9 @@ def test_the_reminder_gets_louder(client, days, level, words):
     assert response.context["retention"].level == level
     html = text(response)
     assert words in html
+    day = session.delete_on
+    if days:
+        assert f"{day.day} {day:%b %Y}" in response.context["retention"].text
     colour = {"warning": "alert-warning", "urgent": "alert-danger", "due": "alert-danger"}.get(level)
     if colour:
         assert colour in html
