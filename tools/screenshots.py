@@ -104,6 +104,9 @@ def photograph(browser):
                     page.locator(".browse-tile:has(img)").first.click()
                     page.locator("[data-part=picture] img").wait_for()
                     page.wait_for_timeout(1000)
+                    # On a phone the one stands above the many, further down.
+                    top = "[data-part=one]" if device == "phone" else "#browse"
+                    page.evaluate("top => document.querySelector(top).scrollIntoView()", top)
                 save(page, f"{name}-{device}-{theme}")
                 page.set_viewport_size(size)
             page.goto(BASE)
