@@ -494,7 +494,8 @@ def by_rule(error: ValidationError) -> dict[str, str]:
 
 def broken_rules(error: ValidationError) -> set[str]:
     """The names of the rules that the error speaks of."""
-    return set(by_rule(error)) & {rule.__name__ for rule in [*RULES, *CANCEL_RULES]}
+    rules = [*RULES, *CANCEL_RULES, collaborators_are_known_to_actor]
+    return set(by_rule(error)) & {rule.__name__ for rule in rules}
 
 
 def check(
@@ -535,8 +536,10 @@ def collaborators_are_known_to_actor(new: Iterable[User], *, actor: User) -> Non
             .values_list("pk", flat=True)
         )
         if any(person.pk not in known for person in new):
-            raise ValidationError(
-                {"collaborators": "Choose members of your labs; staff can add anyone else."}
-            )
+            raise _unknown_collaborators("Choose members of your labs; staff can add anyone else.")
     if any(person.is_service or not person.is_active for person in new):
-        raise ValidationError({"collaborators": "One of these accounts is not in use any more. Remove it."})
+        raise _unknown_collaborators("One of these accounts is not in use any more. Remove it.")
+
+
+def _unknown_collaborators(message: str) -> ValidationError:
+    return _named(collaborators_are_known_to_actor, ValidationError({"collaborators": message}))

@@ -186,6 +186,12 @@ def test_application_is_an_active_one_of_ones_labs(lab, staff):
     assert (knowingly.application, knowingly.overridden) == (elsewhere, ["application_gives_access"])
 
 
+def test_whom_nobody_may_add_is_refused_by_the_rules_name(lab):
+    with pytest.raises(ValidationError) as refusal:
+        book(lab.pi, collaborators=[UserFactory()])
+    assert rules.broken_rules(refusal.value) == {"collaborators_are_known_to_actor"}
+
+
 def test_collaborators_are_of_ones_labs_unless_staff_add_them(lab, staff, colleague):
     stranger = UserFactory()
     assert list(refused(book, lab.pi, collaborators=[colleague, stranger])) == ["collaborators"]
