@@ -46,9 +46,9 @@ def losses(session) -> list[Loss]:
     for run in runs:
         kept |= set(ClassAverage.objects.latest_set(run).values_list("image", flat=True))
     return [
-        Loss("rows of micrographs", sum(run.micrographs for run in runs)),
-        Loss("lists of picks", Coordinates.objects.filter(micrograph__run__in=ids).count()),
-        Loss("pictures", len(pictures - kept)),
+        Loss("rows of micrographs", sum(run.micrographs for run in runs), "row of a micrograph"),
+        Loss("lists of picks", Coordinates.objects.filter(micrograph__run__in=ids).count(), "list of picks"),
+        Loss("pictures", len(pictures - kept), "picture"),
     ]
 
 

@@ -29,9 +29,9 @@ def losses(session) -> list[Loss]:
         + ClassAverage.objects.filter(run__in=ids).exclude(image="").count()
     )
     return [
-        Loss("processing runs", len(runs)),
-        Loss("micrographs", sum(count for _, count in runs)),
-        Loss("images", images),
+        Loss("processing runs", len(runs), "processing run"),
+        Loss("micrographs", sum(count for _, count in runs), "micrograph"),
+        Loss("images", images, "image"),
     ]
 
 

@@ -367,12 +367,12 @@ def _sessions(number: int) -> str:
 
 def what_goes(session) -> str:
     """ "5,114 micrographs, 3 runs go; /data/krios1/x stays"."""
-    losses = ", ".join(f"{loss.count:,} {loss.what}" for loss in lifecycle.losses(session) if loss.count)
+    losses = ", ".join(f"{loss.count:,} {loss.noun}" for loss in lifecycle.losses(session) if loss.count)
     stays = f"; the files in {session.data_path} stay" if session.data_path else ""
     return f"{losses or 'no results'} go with it{stays}"
 
 
 def what_is_archived(session) -> str:
     """ "5,114 rows of micrographs and 10,228 pictures go"."""
-    losses = [f"{loss.count:,} {loss.what}" for loss in lifecycle.archive_losses(session) if loss.count]
+    losses = [f"{loss.count:,} {loss.noun}" for loss in lifecycle.archive_losses(session) if loss.count]
     return f"{', '.join(losses) or 'no rows'} go"

@@ -22,10 +22,19 @@ DELETE_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that goes when a session is deleted: `count` of `what` (a plural, for instance "micrographs")."""
+    """Something that goes when a session is deleted: `count` of `what` (a plural, for instance "micrographs").
+
+    `one` is the word for a single one.
+    """
 
     what: str
     count: int
+    one: str = ""
+
+    @property
+    def noun(self) -> str:
+        """What to write behind the count."""
+        return self.one if self.one and self.count == 1 else self.what
 
 
 LossCounter = Callable[[object], list[Loss]]

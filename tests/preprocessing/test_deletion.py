@@ -1,9 +1,12 @@
 """Deleting a session takes everything pipelines reported, in a few statements, and nothing of another's."""
 
+import re
+
 import pytest
 from django.db import connection
 from django.db.models.signals import post_delete, pre_delete
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from preprocessing import models
 from sessions_app.lifecycle import losses, session_delete
@@ -30,6 +33,14 @@ def fill(pipeline, picture, count):
         client.post(
             f"{url}images/", {"kind": kind, "micrograph": "m0", "file": picture()}, format="multipart"
         )
+
+
+def test_the_confirmation_counts_in_words_that_fit_one_and_many(pipeline, picture, staff, client):
+    fill(pipeline, picture, 1)
+    client.force_login(staff)
+    page = client.get(reverse("sessions:delete", args=[pipeline.session.name])).content.decode()
+    said = re.findall(r"<li>(\d+) ([^<]+)</li>", page)
+    assert said == [("1", "processing run"), ("1", "micrograph"), ("2", "images")]
 
 
 def test_it_says_what_goes_and_all_of_it_goes(pipeline, picture, staff):

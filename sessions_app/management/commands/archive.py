@@ -56,4 +56,4 @@ class Command(BaseCommand):
 
 
 def _words(losses) -> str:
-    return ", ".join(f"{loss.count:,} {loss.what}" for loss in losses if loss.count) or "no rows"
+    return ", ".join(f"{loss.count:,} {loss.noun}" for loss in losses if loss.count) or "no rows"
