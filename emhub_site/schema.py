@@ -6,6 +6,7 @@ ERROR = {
     "type": "object",
     "description": "`detail`, or what is wrong by field.",
     "additionalProperties": True,
+    "example": {"detail": "What is wrong, and what to do."},
 }
 JSON = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 ANSWERS = {
