@@ -9,6 +9,7 @@ rule is another function in RULES. Messages never tell whose booking is in the w
 import datetime
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from django.core.exceptions import ValidationError
 from django.db.models import Q
@@ -332,8 +333,40 @@ def changed_in_time(wish: Wish) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Cancelling(Wish):
+    """What is asked for on cancelling: the reason, and whether sessions may stay without their booking."""
+
+    reason: str = ""
+    keep_sessions: bool = False
+
+    @cached_property
+    def sessions(self) -> list:
+        return list(self.booking.sessions.order_by("start"))
+
+
+def others_read_why(wish: Cancelling) -> None:
+    booking = wish.booking
+    if not wish.reason and wish.actor.pk not in (booking.owner_id, booking.operator_id):
+        raise ValidationError({"reason": "Say why: the owner of the booking reads it."})
+    if len(wish.reason) > Booking._meta.get_field("cancel_reason").max_length:
+        raise ValidationError({"reason": "Write at most 300 characters."})
+
+
+def no_images_are_being_taken(wish: Cancelling) -> None:
+    if running := [session.name for session in wish.sessions if session.is_running]:
+        raise ValidationError(f"Images are being taken: finish {', '.join(running)} first, then cancel.")
+
+
+def sessions_stay_knowingly(wish: Cancelling) -> None:
+    """Images that were taken do not go with their booking."""
+    if wish.sessions and not wish.keep_sessions and not any(session.is_running for session in wish.sessions):
+        raise ValidationError(
+            "Images were taken during this booking. Confirm that its sessions stay, or shorten the booking instead."
+        )
+
+
 def cancelled_in_time(wish: Wish) -> None:
-    """Asked on cancelling alone."""
     booking, notice = wish.booking, wish.booking.microscope.cancel_notice_hours
     if notice is None or not wish.is_limited:
         return
@@ -445,7 +478,12 @@ RULES: list[Rule] = [
     downtime_blocks,
     nothing_overlaps,
 ]
-CANCEL_RULES: list[Rule] = [cancelled_in_time]
+CANCEL_RULES: list[Rule] = [
+    others_read_why,
+    no_images_are_being_taken,
+    sessions_stay_knowingly,
+    cancelled_in_time,
+]
 
 OVERLAPS = frozenset({"downtime_blocks", "nothing_overlaps"})
 # What staff may set aside, knowingly. The rest keeps the records true: times that are times, people who exist, images

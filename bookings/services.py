@@ -192,9 +192,8 @@ def booking_cancel(
 ) -> Booking:
     """Cancel the booking: its time is free again, the record stays with who, when and why.
 
-    Images that were taken do not go with it: a booking with running sessions cannot be cancelled, and one with
-    finished ones only when `keep_sessions` says that the caller has told and asked. Cancelling for others needs a
-    reason, which they read. Raises ValidationError.
+    `keep_sessions` says that the caller has told of its sessions and asked. Raises ValidationError, also with the
+    names of rules.CANCEL_RULES.
     """
     lock_microscopes(Microscope.objects.get(bookings=booking.pk))
     booking = (
@@ -204,39 +203,26 @@ def booking_cancel(
     )
     if booking.is_cancelled:
         raise ValidationError("This booking is cancelled already.")
-    reason = reason.strip()
-    if not reason and actor.pk not in (booking.owner_id, booking.operator_id):
-        raise ValidationError({"reason": "Say why: the owner of the booking reads it."})
-    if len(reason) > Booking._meta.get_field("cancel_reason").max_length:
-        raise ValidationError({"reason": "Write at most 300 characters."})
-    sessions = list(booking.sessions.order_by("start"))
-    running = [session.name for session in sessions if session.is_running]
-    if running:
-        raise ValidationError(f"Images are being taken: finish {', '.join(running)} first, then cancel.")
-    if sessions and not keep_sessions:
-        raise ValidationError(
-            "Images were taken during this booking. Confirm that its sessions stay, or shorten the booking instead."
-        )
-    wish = rules.Wish(booking, actor, booking)
+    wish = rules.Cancelling(booking, actor, booking, reason=reason.strip(), keep_sessions=keep_sessions)
     overridden = rules.check(wish, rules=rules.CANCEL_RULES, override=override)
     booking.overridden = sorted({*booking.overridden, *overridden})
     booking.cancelled_at = wish.now
     booking.cancelled_by = actor
-    booking.cancel_reason = reason
+    booking.cancel_reason = wish.reason
     booking.save(update_fields=["cancelled_at", "cancelled_by", "cancel_reason", "overridden"])
     AuditEntry.record(
         actor=actor,
         action="booking cancelled",
         target=booking,
         details={
-            "reason": reason,
+            "reason": wish.reason,
             "start": booking.start.isoformat(),
             "end": booking.end.isoformat(),
-            "sessions kept": [session.name for session in sessions],
+            "sessions kept": [session.name for session in wish.sessions],
         },
     )
     _record_overridden(booking, overridden, actor=actor)
-    notices.tell(notices.CANCELLED, actor=actor, bookings=[booking], reason=reason)
+    notices.tell(notices.CANCELLED, actor=actor, bookings=[booking], reason=wish.reason)
     return booking
 
 

@@ -15,9 +15,11 @@ from people.models import AuditEntry
 from tests.factories import (
     ApplicationFactory,
     BookingFactory,
+    FinishedSessionFactory,
     LabFactory,
     MembershipFactory,
     MicroscopeFactory,
+    SessionFactory,
     UserFactory,
 )
 
@@ -390,6 +392,59 @@ def test_the_hour_of_the_latest_cancellation(ways, people, lab, what, way):
             assert by.cancel(booking, **by.setting_aside("cancelled_in_time"))[0] == set()
         booking.refresh_from_db()
         assert booking.is_cancelled == (not refused or role == "staff")
+
+
+CANCEL = {
+    # What was taken during it, and what is said with it; the rules that refuse its owner, and those that refuse staff.
+    "with a reason": (None, {"reason": "No grids"}, set(), set()),
+    "without a reason": (None, {"reason": " "}, set(), {"others_read_why"}),
+    "a session runs": (
+        SessionFactory,
+        {"reason": "No grids"},
+        {"no_images_are_being_taken"},
+        {"no_images_are_being_taken"},
+    ),
+    "a session runs, though it may stay": (
+        SessionFactory,
+        {"reason": "No grids", "keep_sessions": True},
+        {"no_images_are_being_taken"},
+        {"no_images_are_being_taken"},
+    ),
+    "a session was finished": (
+        FinishedSessionFactory,
+        {"reason": "No grids"},
+        {"sessions_stay_knowingly"},
+        {"sessions_stay_knowingly"},
+    ),
+    "a session was finished, and may stay": (
+        FinishedSessionFactory,
+        {"reason": "No grids", "keep_sessions": True},
+        set(),
+        set(),
+    ),
+    "both at once": (
+        FinishedSessionFactory,
+        {"reason": ""},
+        {"sessions_stay_knowingly"},
+        {"sessions_stay_knowingly", "others_read_why"},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CANCEL)
+@pytest.mark.parametrize("way", [0, 1])
+@pytest.mark.parametrize("role", ["owner", "staff"])
+def test_what_stands_against_cancelling(ways, people, lab, what, way, role):
+    taken, wished, *refusals = CANCEL[what]
+    booking = coming(people, lab, limits={})
+    if taken is not None:
+        taken(booking=booking)
+    by = ways(people[role])[way]
+    broken, _ = by.cancel(booking, **wished)
+    assert broken == refusals[role == "staff"]
+    booking.refresh_from_db()
+    assert booking.is_cancelled == (not broken)
+    assert not broken & rules.OVERRIDABLE
 
 
 def test_after_the_latest_change_a_title_can_still_be_corrected(people, lab):
