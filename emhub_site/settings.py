@@ -31,7 +31,10 @@ SQLITE_OPTIONS = {
     # a committed transaction survive a power cut in WAL mode too.
     "transaction_mode": "IMMEDIATE",
     "timeout": 30,
-    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;",
+    # Posts change the same few pages again and again: moved to the database every 16 MB instead of every 4, most of
+    # them are written once.
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000; "
+    "PRAGMA wal_autocheckpoint=4000;",
 }
 if EMBEDDED:
     DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "emhub.sqlite3"}}

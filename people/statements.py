@@ -49,14 +49,6 @@ class _Plain:
         with self._connection.wrap_database_errors:
             self._driver.executemany(self._rewrite(sql), rows)
 
-    @property
-    def rowcount(self) -> int:
-        return self._driver.rowcount
-
-    @property
-    def lastrowid(self) -> int:
-        return self._driver.lastrowid
-
     def fetchone(self):
         with self._connection.wrap_database_errors:
             return self._driver.fetchone()

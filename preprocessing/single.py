@@ -10,20 +10,22 @@ The condition is the run's revision, which each change of its rows and counters 
 counts are made from. What other runs came to is not needed for these: of them only the leading one counts, whose
 number of micrographs the summary has itself.
 
-On PostgreSQL all is one statement, so that lock, check, write and commit are one round trip; on SQLite the fewest that
-do it.
+All of it is one statement, so that lock, check, write and commit are one round trip to PostgreSQL, and one call of
+SQLite.
 """
 
 # ruff: noqa: S608 (only our own names are written into statements)
 
 import datetime
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cache
 
 import orjson
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from people import statements
@@ -114,10 +116,6 @@ _SEEN = {4: ProcessingRun._meta.get_field("last_seen_at"), 16: SessionSummary._m
 COLUMNS = Columns(_SEEN.get(place) for place in range(_OF_STATE + len(MICROGRAPH_READ)))
 
 
-class _Overtaken(Exception):
-    """Something moved since it was read, and nothing was written."""
-
-
 def record(state: State, report: Report) -> Outcome | None:
     """What the report came to, once it is committed; None where it must be told to ingest.record_micrographs."""
     if "coordinates" in report.values or state.leading_run is None:
@@ -147,8 +145,8 @@ def record(state: State, report: Report) -> Outcome | None:
     if not plan.is_empty:
         try:
             _write(_Change(state, report, plan, now))
-        except (_Overtaken, DatabaseError):
-            # Whatever it was: the usual way waits for its locks, and says what is wrong if it still is.
+        except DatabaseError:
+            # Overtaken or whatever it was: the usual way waits for its locks, and says what is wrong if it still is.
             return None
         state.revision += 1
     plan.outcome.revision = state.revision
@@ -156,7 +154,7 @@ def record(state: State, report: Report) -> Outcome | None:
 
 
 class _Change:
-    """The statements, in the order of their locks, each with its values."""
+    """What is to be written: the kind of it, and the values in the order of the statements."""
 
     def __init__(self, state: State, report: Report, plan: Plan, now: datetime.datetime):
         tally = plan.tally(state)
@@ -166,38 +164,31 @@ class _Change:
         revision = state.revision + 1
         # The summary hears of the run with its own counts, or as the minute changes: as in ingest.
         minute = int(now.timestamp() // 60) != int(state.last_seen_at.timestamp() // 60)
-        self.makes_exposure = state.exposure is None
-        self.with_summary = counted or minute
-        self.updates = bool(plan.changed)
-        self.run = [
-            revision,
-            *counters,
-            orjson.dumps(tally.known_histograms()).decode(),
-            seen,
-            state.run,
-            state.revision,
-        ]
-        self.summary = _summary(
-            state, dict(zip(COUNTERS, counters, strict=True)), seen, now, self.makes_exposure
-        )
-        told = told_by(report)
-        self.exposure = [
-            state.session,
-            report.identity,
-            report.name,
-            told.get("grid_square", ""),
-            told.get("foil_hole", ""),
-            state.exposure_revision + 1,
-            now,
-        ]
-        if self.updates:
+        self.kind = _Kind(counted or minute, state.exposure is None, bool(plan.changed))
+        histograms = orjson.dumps(tally.known_histograms()).decode()
+        self.values = [revision, *counters, histograms, seen, state.run, state.revision]
+        if self.kind.with_summary:
+            by_name = dict(zip(COUNTERS, counters, strict=True))
+            self.values += _summary(state, by_name, seen, now, self.kind.makes_exposure)
+        if self.kind.makes_exposure:
+            told = told_by(report)
+            self.values += [
+                state.session,
+                report.identity,
+                report.name,
+                told.get("grid_square", ""),
+                told.get("foil_hole", ""),
+                state.exposure_revision + 1,
+                now,
+            ]
+        if self.kind.updates:
             ((_, after, _),) = plan.changed
-            self.micrograph = [*row_values(after), revision, state.micrograph["id"]]
+            self.values += [*row_values(after), revision, state.micrograph["id"]]
         else:
             ((_, after, _),) = plan.new
-            self.micrograph = [state.run, report.name, *row_values(after), revision, now]
-            if not self.makes_exposure:
-                self.micrograph.append(state.exposure)
+            self.values += [state.run, report.name, *row_values(after), revision, now]
+            if not self.kind.makes_exposure:
+                self.values.append(state.exposure)
 
 
 def _summary(
@@ -236,15 +227,13 @@ _RUN = (
     "WHERE id = %s AND revision = %s"
 )
 # What is not given (null) stays. An archived session's summary is frozen.
-_KEPT = ", ".join(f"{name} = COALESCE(%s, y.{name})" for name in ("leading_run", *COUNTERS, "classes"))
+_KEPT = ", ".join(f"{name} = COALESCE(%s, {name})" for name in ("leading_run", *COUNTERS, "classes"))
 _SUMMARY = (
-    f"UPDATE sessions_app_sessionsummary AS y SET {_KEPT}, processing = %s, last_seen_at = %s{{more}} {{after}} "
-    "WHERE y.session_id = %s AND y.exposure_revision = %s AND y.leading_run = %s AND y.micrographs = %s "
-    "AND y.processing = %s AND y.frozen_at IS NULL"
+    f"UPDATE sessions_app_sessionsummary SET {_KEPT}, processing = %s, last_seen_at = %s{{more}} {{after}} "
+    "WHERE session_id = %s AND exposure_revision = %s AND leading_run = %s AND micrographs = %s "
+    "AND processing = %s AND frozen_at IS NULL"
 )
-_ONE_MORE = (
-    ", exposures = y.exposures + 1, exposure_revision = y.exposure_revision + 1, last_exposure_at = %s"
-)
+_ONE_MORE = ", exposures = exposures + 1, exposure_revision = exposure_revision + 1, last_exposure_at = %s"
 _EXPOSURE = (
     "INSERT INTO preprocessing_exposure (session_id, identity, name, grid_square, foil_hole, revision, created_at, "
     "verdict, verdict_reason) SELECT %s, %s, %s, %s, %s, %s, %s, '', '' {after}"
@@ -255,80 +244,59 @@ _MICROGRAPH = (
     f"micrograph_image, psd_image) SELECT %s, %s, {_PLACES}, %s, %s, {{exposure}}, '', '' {{after}}"
 )
 _MEASURED = (
-    f"UPDATE preprocessing_micrograph AS m SET {', '.join(f'{name} = %s' for name in ROW_FIELDS)}, revision = %s "
-    "{after} WHERE m.id = %s"
+    f"UPDATE preprocessing_micrograph SET {', '.join(f'{name} = %s' for name in ROW_FIELDS)}, revision = %s "
+    "{after} WHERE id = %s"
 )
 
 
-def _summary_sql(makes_exposure: bool, after: str = "") -> str:
-    return _SUMMARY.format(more=_ONE_MORE if makes_exposure else "", after=after)
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Which statements a change needs."""
+
+    with_summary: bool
+    makes_exposure: bool
+    updates: bool
+
+    def links(self, exposure: str, after: Callable[[str], str] = lambda name: "") -> list[tuple[str, str]]:
+        """Its statements in the order of their locks, each under a name; the last is of the micrograph.
+
+        `exposure` is how the last one calls a new exposure's id; `after` makes one follow the one of that name.
+        """
+        links = [("r", _RUN)]
+        if self.with_summary:
+            more = _ONE_MORE if self.makes_exposure else ""
+            links.append(("s", _SUMMARY.format(more=more, after=after("r"))))
+        if self.makes_exposure:
+            links.append(("e", _EXPOSURE.format(after=after(links[-1][0]))))
+        last = after(links[-1][0])
+        if self.updates:
+            return [*links, ("m", _MEASURED.format(after=last))]
+        exposure = exposure if self.makes_exposure else "%s"
+        return [*links, ("m", _MICROGRAPH.format(after=last, exposure=exposure))]
 
 
 def _write(change: _Change) -> None:
-    """All of it, or nothing and _Overtaken (or a DatabaseError)."""
+    """All of it, or nothing and a DatabaseError."""
     if connection.vendor == "postgresql":
         # Within a transaction (of a test) what is taken back is taken back to here.
-        with transaction.atomic() if connection.in_atomic_block else nullcontext():
-            _in_one(change)
+        atomic = transaction.atomic() if connection.in_atomic_block else nullcontext()
+        with atomic, statements.cursor() as cursor:
+            cursor.execute(_chain(change.kind), [_text(value) for value in change.values])
     else:
-        in_line(lambda: _one_by_one(change))
+        in_line(lambda: _trigger(change))
 
 
-def _one_by_one(change: _Change) -> None:
-    # Few different times, each adapted once.
-    adapt = cache(connection.ops.adapt_datetimefield_value)
-
-    def do(sql: str, values: Sequence) -> None:
-        cursor.execute(sql, [adapt(v) if type(v) is datetime.datetime else v for v in values])
-        if cursor.rowcount != 1:
-            raise _Overtaken
-
-    with transaction.atomic(), statements.cursor() as cursor:
-        do(_RUN, change.run)
-        if change.with_summary:
-            do(_summary_sql(change.makes_exposure), change.summary)
-        if change.updates:
-            do(_MEASURED.format(after=""), change.micrograph)
-            return
-        made = []
-        if change.makes_exposure:
-            do(_EXPOSURE.format(after=""), change.exposure)
-            made = [cursor.lastrowid]
-        do(_MICROGRAPH.format(after="", exposure="%s"), [*change.micrograph, *made])
-
-
-def _in_one(change: _Change) -> None:
-    sql = _chain(change.with_summary, change.makes_exposure, change.updates)
-    values = [*change.run]
-    if change.with_summary:
-        values += change.summary
-    if change.makes_exposure:
-        values += change.exposure
-    values += change.micrograph
-    with statements.cursor() as cursor:
-        cursor.execute(sql, [_text(value) for value in values])
-
-
+# -- PostgreSQL ------------------------------------------------------------------------------------------------
 @cache
-def _chain(with_summary: bool, makes_exposure: bool, updates: bool) -> str:
-    """Each link takes its row from the one before, which also is the order of the locks.
+def _chain(kind: _Kind) -> str:
+    """Each link takes its row from the one before.
 
     Where a condition fails the rest finds nothing, and what was done before it is taken back by the error that a
     division by zero is.
     """
-    links = [("r", f"{_RUN} RETURNING 1")]
-    if with_summary:
-        links.append(("s", f"{_summary_sql(makes_exposure, 'FROM r')} RETURNING 1"))
-    after = f"FROM {links[-1][0]}"
-    if updates:
-        links.append(("w", f"{_MEASURED.format(after=after)} RETURNING 1"))
-    else:
-        exposure = "%s"
-        if makes_exposure:
-            links.append(("e", f"{_EXPOSURE.format(after=after)} RETURNING id"))
-            after, exposure = "FROM e", "e.id"
-        links.append(("w", f"{_MICROGRAPH.format(after=after, exposure=exposure)} RETURNING 1"))
-    return f"WITH {', '.join(f'{name} AS ({sql})' for name, sql in links)} SELECT 1 / count(*) FROM w"
+    links = kind.links("e.id", "FROM {}".format)
+    told = (f"{name} AS ({sql} RETURNING {'id' if name == 'e' else '1'})" for name, sql in links)
+    return f"WITH {', '.join(told)} SELECT 1 / count(*) FROM m"
 
 
 def _text(value) -> str | None:
@@ -336,3 +304,42 @@ def _text(value) -> str | None:
     if value is None or type(value) is str:
         return value
     return value.isoformat() if type(value) is datetime.datetime else str(value)
+
+
+# -- SQLite ----------------------------------------------------------------------------------------------------
+def _trigger(change: _Change) -> None:
+    """Statement by statement each would let other threads in between, and with them the whole line would wait."""
+    sql, *made = _view(change.kind)
+    adapt = connection.ops.adapt_datetimefield_value
+    values = [adapt(value) if type(value) is datetime.datetime else value for value in change.values]
+    with statements.cursor() as cursor:
+        try:
+            cursor.execute(sql, values)
+        except OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            # This connection's first.
+            for statement in made:
+                cursor.execute(statement)
+            cursor.execute(sql, values)
+
+
+@cache
+def _view(kind: _Kind) -> tuple[str, str, str]:
+    """An insert into a view, the view, and the trigger that does what is to be done with a row of it.
+
+    Both are the connection's own and go with it, so no migration comes upon them. Where a condition fails, all that
+    the insert did is taken back.
+    """
+    name = f"single_micrograph_{kind.with_summary:d}{kind.makes_exposure:d}{kind.updates:d}"
+    places = itertools.count()
+    steps = []
+    for _, sql in kind.links("last_insert_rowid()"):
+        steps.append(re.sub("%s", lambda _: f"NEW.v{next(places)}", sql))
+        steps.append("SELECT RAISE(ABORT, 'overtaken') WHERE changes() <> 1")
+    columns = [f"v{place}" for place in range(next(places))]
+    return (
+        f"INSERT INTO {name} VALUES ({', '.join(['%s'] * len(columns))})",
+        f"CREATE TEMPORARY VIEW {name} AS SELECT {', '.join(f'NULL AS {column}' for column in columns)}",
+        f"CREATE TEMPORARY TRIGGER {name}_written INSTEAD OF INSERT ON {name} BEGIN {'; '.join(steps)}; END",
+    )

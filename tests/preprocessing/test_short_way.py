@@ -99,7 +99,7 @@ def test_a_post_costs_no_more_than_this(post):
     answer, queries = cost(lambda: post.pipeline.post({"name": "second", "ctf_resolution": 3.0}))
     assert answer.json()["created"] == 1
     told = [sql for sql in queries if not sql.startswith(("BEGIN", "SAVEPOINT", "RELEASE", "COMMIT"))]
-    assert len(told) <= (2 if connection.vendor == "postgresql" else 5), told
+    assert len(told) <= (2 if connection.vendor == "postgresql" else 4), told
     assert "hashed_key" in told[0]
     assert not any("django_session" in sql for sql in told)
 
