@@ -28,7 +28,8 @@ class ApiBodies:
         return refusal or self.get_response(request)
 
     def check(self, request) -> JsonResponse | None:
-        encoding = request.headers.get("Content-Encoding", "").strip().lower()
+        # `request.headers` would be made of all of META, for each call.
+        encoding = request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower()
         if encoding not in ENCODINGS:
             return _refuse(
                 415, f"Bodies encoded as {encoding[:40]} are not read. Send JSON plain or as gzip."
@@ -37,7 +38,7 @@ class ApiBodies:
             return _refuse(
                 415, "Only JSON is read as gzip. Pictures are compressed already: send them as they are."
             )
-        if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
+        if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
             return self.gather(request)
         announced = request.META.get("CONTENT_LENGTH") or ""
         if announced.isdigit() and int(announced) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
