@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from microscopes.models import Microscope
+from preprocessing.fields import WrittenJSONField
 from preprocessing.parameters import ParametersDecoder
 from preprocessing.querysets import AlertQuerySet, ClassAverageQuerySet, OfRunQuerySet, OfSessionQuerySet
 from sessions_app.models import Session
@@ -91,7 +92,7 @@ class ProcessingRun(models.Model):
     picked = models.PositiveIntegerField(default=0, editable=False)
     particles = models.PositiveBigIntegerField(default=0, editable=False)
     classes = models.PositiveIntegerField(default=0, editable=False)
-    histograms = models.JSONField(default=dict, editable=False, help_text="Per field: counts by fixed edges.")
+    histograms = WrittenJSONField(default=dict, editable=False, help_text="Per field: counts by fixed edges.")
     revision = models.PositiveBigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
