@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 import orjson
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from people import statements
@@ -257,6 +257,10 @@ class _Kind:
     makes_exposure: bool
     updates: bool
 
+    @property
+    def name(self) -> str:
+        return f"single_micrograph_{self.with_summary:d}{self.makes_exposure:d}{self.updates:d}"
+
     def links(self, exposure: str, after: Callable[[str], str] = lambda name: "") -> list[tuple[str, str]]:
         """Its statements in the order of their locks, each under a name; the last is of the micrograph.
 
@@ -328,10 +332,10 @@ def _trigger(change: _Change) -> None:
 def _view(kind: _Kind) -> tuple[str, str, str]:
     """An insert into a view, the view, and the trigger that does what is to be done with a row of it.
 
-    Both are the connection's own and go with it, so no migration comes upon them. Where a condition fails, all that
-    the insert did is taken back.
+    Both are the connection's own and go with it, or before a migration (`forget_views`). Where a condition fails, all
+    that the insert did is taken back.
     """
-    name = f"single_micrograph_{kind.with_summary:d}{kind.makes_exposure:d}{kind.updates:d}"
+    name = kind.name
     places = itertools.count()
     steps = []
     for _, sql in kind.links("last_insert_rowid()"):
@@ -343,3 +347,12 @@ def _view(kind: _Kind) -> tuple[str, str, str]:
         f"CREATE TEMPORARY VIEW {name} AS SELECT {', '.join(f'NULL AS {column}' for column in columns)}",
         f"CREATE TEMPORARY TRIGGER {name}_written INSTEAD OF INSERT ON {name} BEGIN {'; '.join(steps)}; END",
     )
+
+
+def forget_views(using: str, **kwargs) -> None:
+    """For pre_migrate: SQLite renames no table while a trigger of the same connection names one that is gone."""
+    own = connections[using]
+    if own.vendor == "sqlite":
+        with own.cursor() as cursor:
+            for flags in itertools.product((False, True), repeat=3):
+                cursor.execute(f"DROP VIEW IF EXISTS temp.{_Kind(*flags).name}")

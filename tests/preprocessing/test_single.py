@@ -4,6 +4,7 @@ import datetime
 import random
 
 import pytest
+from django.core.management.sql import emit_pre_migrate_signal
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -311,6 +312,21 @@ def test_what_a_post_costs(pipeline, items, statements):
     told = [q["sql"] for q in queries if not q["sql"].startswith(("BEGIN", "SAVEPOINT", "RELEASE", "COMMIT"))]
     assert len(told) <= statements, told
     pipeline.assert_counted()
+
+
+@pytest.mark.sqlite
+def test_a_migration_comes_upon_nothing_of_the_posts_before_it(place):
+    def views():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name FROM sqlite_temp_master WHERE name LIKE 'single%'")
+            return cursor.fetchall()
+
+    place.post("m1", motion_total=1.0)
+    place.post("m1", motion_total=2.0)
+    assert views()
+    emit_pre_migrate_signal(0, False, "default")
+    assert not views()
+    assert place.post("m2").created == 1
 
 
 @pytest.mark.parametrize("state", ["archived", "collision"])
