@@ -215,8 +215,9 @@ def written_cryosparc(count=8, classes=4) -> Files:
         "phase_shift": [np.degrees(shift) if shift else None for shift in measured["phase_shift_rad"]],
         "ice_thickness": list(measured["ice"]),
         "motion_total": [row.sum() for row in steps],
-        "motion_early": [row[:2].sum() for row in steps],
-        "motion_late": [row[2:].sum() for row in steps],
+        # Two frames of 2 e/A2 are within 4 e/A2: one step.
+        "motion_early": [row[:1].sum() for row in steps],
+        "motion_late": [row[1:].sum() for row in steps],
         "particles": np.bincount(left["number"], minlength=count + 1)[1:].tolist(),
     }
     files.rejected = (cryosparc_project.movie(2),)
